@@ -1,0 +1,1 @@
+"""How a process tree is saved and restored."""

@@ -1,0 +1,175 @@
+"""The four verbs of the CRIU engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, Running, SaveStats
+from snakemake_executor_plugin_ckpt.engines.criu import commands, locate, shm, trial, unsavable
+from snakemake_executor_plugin_ckpt.engines.criu.namespaces import WAYS, Clocks, Way
+from snakemake_executor_plugin_ckpt.engines.criu.stages import Stages
+from snakemake_executor_plugin_ckpt.engines.criu.tree import CriuRunning
+from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError, Unsavable
+
+#: The payload's first process; criu's own numbers in a fresh namespace stay far below.
+_FIRST_PID = 1000
+_CLOCKS = "clocks.json"
+_SHM = "shm.tar"
+
+
+class CriuEngine(Engine):
+    """Saves any tree by CRIU.
+
+    Options
+    -------
+    criu
+        Path of the program; found by itself when not given.
+    criu-way
+        ``auto`` or one of `WAYS`.
+    tcp
+        ``refuse`` (default) to save with an established TCP connection, or ``close`` it at the restore.
+    """
+
+    name = "criu"
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        super().__init__(options)
+        wish = options.get("criu-way") or "auto"
+        if wish not in ("auto", *WAYS):
+            raise BadSetting("--ckpt-criu-way", wish, "use auto, " + ", ".join(WAYS))
+        self._wish = wish
+        self._scratch: Path | None = None
+
+    @cached_property
+    def _criu(self) -> commands.Criu:
+        binary, _ = locate.locate(self.options)
+        return commands.Criu(binary, self.options.get("tcp") == "close")
+
+    @cached_property
+    def way(self) -> Way:
+        """What the user wished, else what this user on this node most likely can; the trial of `probe` proves it."""
+        for way in WAYS:
+            if self._wish == way:
+                return way
+        if os.getuid() == 0:
+            return "root" if trial.enters("root") is None else "rootless"
+        if trial.enters("rootless") is not None and trial.has_file_capabilities(self._criu.binary):
+            return "capabilities"
+        return "rootless"
+
+    def version(self) -> str:
+        """See `Engine.version`."""
+        return ".".join(map(str, locate.locate(self.options)[1]))
+
+    def probe(self) -> Probe:
+        """See `Engine.probe`."""
+        return trial.probe(self, self._wish)
+
+    def launch(self, payload: Payload) -> CriuRunning:
+        """See `Engine.launch`."""
+        # A world of its own for the clocks from the start, or a later restore could not put them back.
+        running = CriuRunning(self.way, None, payload)
+        try:
+            if self.way != "capabilities":
+                running.ask("last_pid", _FIRST_PID - 1, "last_pid")
+            running.payload = running.ask("start", 1, "started")
+        except EngineError:
+            running.kill()
+            raise
+        return running
+
+    def unsavable(self, running: Running) -> list[str]:
+        """See `Engine.unsavable`."""
+        assert isinstance(running, CriuRunning)
+        return unsavable.find(running.pids(), running.way, self.options.get("tcp") == "close")
+
+    def save(
+        self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float
+    ) -> SaveStats:
+        """See `Engine.save`.
+
+        criu calls a script when the tree is written and still stopped, and waits for it; a script that fails
+        makes criu let the tree go on. So the image is committed, or the save undone, before anything is lost.
+        """
+        assert isinstance(running, CriuRunning)
+        begin = time.monotonic()
+        dumped = begin
+
+        def complete() -> None:
+            nonlocal dumped
+            shm.save(running.init, running.way, folder / _SHM)
+            (folder / _CLOCKS).write_text(json.dumps(asdict(running.clocks_now())))
+            dumped = time.monotonic()
+            frozen()
+
+        with Stages(self._scratch_folder()) as stages:
+            argv = self._criu.dump(running.payload, folder, stages.script, stop)
+            stages.watch(running, self._command(argv, folder, stages.environment), complete, limit)
+        if stages.error is not None:
+            raise stages.error
+        if stages.status != 0:
+            raise _failure(folder / "dump.log", "criu dump", stages.status)
+        return SaveStats(dump=dumped - begin, frozen=time.monotonic() - begin)
+
+    def restore(self, folder: Path, payload: Payload, limit: float) -> CriuRunning:
+        """See `Engine.restore`."""
+        clocks = Clocks(**json.loads((folder / _CLOCKS).read_text()))
+        running = CriuRunning(self.way, clocks, None)
+        work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._scratch_folder()))
+        try:
+            shm.restore(running.init, running.way, folder / _SHM)
+            if self.way != "capabilities":
+                running.ask("last_pid", commands.highest_pid(os.listdir(folder)), "last_pid")
+            pidfile = work / "pid"
+            argv = [*self._criu.restore(folder, pidfile), f"--work-dir={work}"]
+            status = running.ask("run", self._command(argv, work, {}), "ran", limit)
+            if status != 0:
+                raise _failure(work / "restore.log", "criu restore", status)
+            running.payload = int(pidfile.read_text())
+            running.ask("adopt", running.payload, "adopted")
+        except (EngineError, OSError) as error:
+            # A restore that fails in one thread can hang for ever; the end of the pid namespace ends it all.
+            running.kill()
+            raise error if isinstance(error, EngineError) else EngineError(str(error)) from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return running
+
+    def _command(self, argv: list[str], folder: Path, environment: dict[str, str]) -> dict[str, object]:
+        # XDG_RUNTIME_DIR is where criu keeps what it learnt of the kernel: saves it 30 ms and 60 pids a run.
+        environment = {"XDG_RUNTIME_DIR": str(self._scratch_folder()), **environment}
+        return {"argv": argv, "output": str(folder / "criu.out"), "environment": environment}
+
+    def _scratch_folder(self) -> Path:
+        """A private folder on this node for the segment's life; not on the shared disk, which may know no fifos."""
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="ckpt-"))
+            self._scratch.chmod(stat.S_IRWXU)
+        return self._scratch
+
+    def close(self) -> None:
+        """Remove what the engine keeps on this node."""
+        if self._scratch is not None:
+            with suppress(OSError):
+                shutil.rmtree(self._scratch)
+            self._scratch = None
+
+
+def _failure(log: Path, what: str, status: int) -> EngineError:
+    text = log.read_text(errors="replace") if log.exists() else ""
+    output = log.with_name("criu.out")
+    failure = commands.parse_failure(text)
+    if failure.reasons:
+        return Unsavable(failure.reasons)
+    said = failure.lines or (output.read_text(errors="replace").splitlines()[-3:] if output.exists() else [])
+    return EngineError(f"{what} failed (status {os.waitstatus_to_exitcode(status)}): " + " | ".join(said))

@@ -1,0 +1,105 @@
+"""What in a tree makes a save fail, found in /proc before the save, and named for the user.
+
+The table of what stock CRIU can and cannot save was measured (shared/facts of the project, CRIU section E).
+CRIU's own refusal stays the last word; this is to say it early, and in words that name a way out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from snakemake_executor_plugin_ckpt import proc
+from snakemake_executor_plugin_ckpt.engines.criu.namespaces import Way
+
+_DESCRIPTORS = {
+    "anon_inode:[io_uring]": "uses io_uring; switch it off in the program (node: UV_USE_IO_URING=0)",
+    "anon_inode:[perf_event]": "has a perf event open; do not profile a job that is to be saved",
+    "anon_inode:inotify": "watches files (inotify), as tail -f does; use tail without -f, or poll",
+    "anon_inode:[fanotify]": "watches files (fanotify); run it outside the job",
+    "anon_inode:[userfaultfd]": "uses userfaultfd; no way out is known",
+    "/dev/nvidia": "has a GPU open; GPU memory is not saved. Use the program's own checkpoints",
+}
+_NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts")
+_ESTABLISHED = "01"
+_MAP = re.compile(r"^\S+ \S{3}(\S) \S+ \S+ (\d+)\s+(.*)$", re.MULTILINE)
+
+
+def find(pids: list[int], way: Way, tcp_close: bool = False) -> list[str]:
+    """A line for each thing that cannot be saved, with its process and the way out."""
+    findings: list[str] = []
+    sockets = set() if tcp_close or not pids else _established(pids[0])
+    for pid in pids:
+        with suppress(OSError):  # it ended meanwhile, or is not ours to read: CRIU will say
+            who = f"process {pid} ({proc.command_line(pid)})"
+            findings += [f"{who} {what}" for what in _of_process(pid, pids[0], way, sockets)]
+    return findings
+
+
+def _of_process(pid: int, first: int, way: Way, sockets: set[str]) -> Iterator[str]:
+    yield from _of_status(pid, way)
+    for name in _NAMESPACES:
+        if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/{first}/ns/{name}"):
+            yield f"lives in a {name} namespace of its own (a container inside the job); start snakemake in it instead"
+            return
+    opened = set(_links(Path(f"/proc/{pid}/fd")))
+    for link in sorted(opened):
+        yield from (what for start, what in _DESCRIPTORS.items() if link.startswith(start))
+        if link in sockets:
+            yield (
+                "has an established TCP connection; let it close it before the save, or give "
+                "--ckpt-tcp close if the program reconnects by itself"
+            )
+    if way == "rootless":
+        yield from _of_maps(Path(f"/proc/{pid}/maps").read_text(), opened)
+
+
+def _of_status(pid: int, way: Way) -> Iterator[str]:
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    if status.get("TracerPid", "0") != "0":
+        yield f"is traced by process {status['TracerPid']} (a debugger or strace); end the tracer"
+    if status.get("Seccomp", "0") == "2" and way != "root":
+        yield "runs under a seccomp filter; start it without its sandbox"
+
+
+def _of_maps(maps: str, opened: set[str]) -> Iterator[str]:
+    said = set()
+    for shared, _, path in _MAP.findall(maps):
+        what = ""
+        if path.startswith("/SYSV"):
+            what = "uses System V shared memory; needs a node where CRIU runs as root"
+        elif path.startswith("/[aio]"):
+            what = "uses Linux native asynchronous I/O; switch it off in the program"
+        elif path.startswith("/memfd:") and shared == "s" and path in opened:
+            # Stock CRIU saves and restores it, but parts the mapping from the file: silently wrong data.
+            what = f"shares memory through {path.split(' ')[0]}; needs a criu with file capabilities"
+        elif path.endswith(" (deleted)") and not path.startswith(("/dev/zero", "/memfd:")):
+            # The kernel shows such a mapping's file only to CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
+            what = (
+                f"maps the deleted file {path.removesuffix(' (deleted)')} (multiprocessing's locks do this); needs a "
+                "criu with file capabilities (see `ckpt doctor`), or threads instead of multiprocessing"
+            )
+        if what and what not in said:
+            said.add(what)
+            yield what
+
+
+def _links(folder: Path) -> Iterator[str]:
+    for name in os.listdir(folder):
+        with suppress(OSError):
+            yield os.readlink(folder / name)
+
+
+def _established(pid: int) -> set[str]:
+    """Links (``socket:[inode]``) of the established TCP connections in a process's network namespace."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _ESTABLISHED:
+                    found.add(f"socket:[{fields[9]}]")
+    return found

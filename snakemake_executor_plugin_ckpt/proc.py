@@ -1,0 +1,123 @@
+"""What the kernel says of processes (Linux ``/proc``), read without a library so that a segment starts fast.
+
+psutil is not used here: it computes a start time from the boot time, which moves when the clock is set;
+the ticks of ``/proc/PID/stat`` together with the boot id name one process for ever (proc_pid_stat(5)).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """One process, told apart from every other one that had or will have its number.
+
+    Attributes
+    ----------
+    host, boot
+        Host name and boot id of the kernel it runs under.
+    pid, start
+        Its number, and its start in clock ticks after the boot.
+    """
+
+    host: str
+    boot: str
+    pid: int
+    start: int
+
+    def alive(self) -> bool:
+        """Whether it still runs; meaningful on its own host only (a zombie does not run)."""
+        if self.boot != boot_id():
+            return False
+        stat = read_stat(self.pid)
+        return stat is not None and stat.start == self.start and stat.state not in "ZX"
+
+
+@dataclass(frozen=True)
+class Stat:
+    """The fields of ``/proc/PID/stat`` that are used here."""
+
+    pid: int
+    name: str
+    state: str
+    parent: int
+    start: int
+
+
+def host_name() -> str:
+    """The node's name as the kernel has it."""
+    return os.uname().nodename
+
+
+def boot_id() -> str:
+    """The kernel's random id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The identity of a process of this host, or None when there is none of that number."""
+    stat = read_stat(pid)
+    return stat and ProcessId(host_name(), boot_id(), pid, stat.start)
+
+
+def read_stat(pid: int) -> Stat | None:
+    """``/proc/PID/stat``, or None when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in parentheses and may itself hold spaces and parentheses.
+    left, _, right = text.rpartition(")")
+    fields = right.split()
+    return Stat(pid, left.partition("(")[2], fields[0], int(fields[1]), int(fields[19]))
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, of all its threads."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one, parents before their children."""
+    found, ahead = [], [pid]
+    while ahead:
+        below = children(ahead.pop())
+        found += below
+        ahead += below
+    return found
+
+
+def resident_bytes(pids: list[int]) -> int:
+    """Memory that these processes hold and that an image would carry, in bytes.
+
+    File-backed pages are left out (statm's third field): an image does not store the pages of a library.
+    """
+    total = 0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/statm").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += max(0, int(fields[1]) - int(fields[2])) * _PAGE
+    return total
+
+
+def command_line(pid: int) -> str:
+    """The command of a process for a message, cut to a readable length."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return "?"
+    text = b" ".join(words).decode(errors="replace").strip()
+    return text if len(text) <= 60 else text[:57] + "..."
