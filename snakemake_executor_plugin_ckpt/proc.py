@@ -7,10 +7,12 @@ the ticks of ``/proc/PID/stat`` together with the boot id name one process for e
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_NUMBERS = re.compile(r"^NSpid:\s+(.*)$", re.MULTILINE)
+_RESIDENT = re.compile(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -98,19 +100,26 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def resident_bytes(pids: list[int]) -> int:
-    """Memory that these processes hold and that an image would carry, in bytes.
+def number_inside(pid: int) -> int | None:
+    """The number of a process in its own, innermost pid namespace (proc_pid_status(5), NSpid)."""
+    try:
+        found = _NUMBERS.search(Path(f"/proc/{pid}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(found[1].split()[-1]) if found else pid
 
-    File-backed pages are left out (statm's third field): an image does not store the pages of a library.
-    """
-    total = 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/statm").read_text().split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        total += max(0, int(fields[1]) - int(fields[2])) * _PAGE
-    return total
+
+def resident_bytes(pids: list[int]) -> int:
+    """Memory of these processes that an image would carry, in bytes: anonymous and shared, not that of files."""
+    return sum(_resident_kib(pid) for pid in pids) * 1024
+
+
+def _resident_kib(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(kib) for kib in _RESIDENT.findall(status))
 
 
 def command_line(pid: int) -> str:

@@ -26,7 +26,7 @@ class Criu:
     binary: str
     tcp_close: bool = False
 
-    def _argv(self, verb: str, folder: Path, log: str) -> list[str]:
+    def _argv(self, verb: str, folder: Path, work: Path) -> list[str]:
         return [
             self.binary,
             verb,
@@ -37,20 +37,22 @@ class Criu:
             # are then ours to set in every way alike.
             "--unprivileged",
             f"--images-dir={folder}",
-            f"--log-file={log}",
+            # Logs and statistics go elsewhere: criu still writes them when the image is sealed already.
+            f"--work-dir={work}",
+            "--log-file=criu.log",
         ]
 
-    def dump(self, pid: int, folder: Path, script: Path, stop: bool) -> list[str]:
+    def dump(self, pid: int, folder: Path, work: Path, script: Path, stop: bool) -> list[str]:
         """Save the tree of a process; `script` is called at each stage with CRTOOLS_SCRIPT_ACTION set."""
         stay = [] if stop else ["--leave-running"]
-        return [*self._argv("dump", folder, "dump.log"), f"--tree={pid}", f"--action-script={script}", *stay]
+        return [*self._argv("dump", folder, work), f"--tree={pid}", f"--action-script={script}", *stay]
 
-    def restore(self, folder: Path, pidfile: Path) -> list[str]:
+    def restore(self, folder: Path, work: Path, pidfile: Path) -> list[str]:
         """Bring a tree back, detached, its root's number written to `pidfile`.
 
         Detached, because a foreground ``criu restore`` returns 0 whatever the payload's status was.
         """
-        return [*self._argv("restore", folder, "restore.log"), "--restore-detached", f"--pidfile={pidfile}"]
+        return [*self._argv("restore", folder, work), "--restore-detached", f"--pidfile={pidfile}"]
 
 
 def parse_version(text: str) -> tuple[int, ...]:

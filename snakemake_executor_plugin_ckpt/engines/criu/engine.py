@@ -113,12 +113,13 @@ class CriuEngine(Engine):
             frozen()
 
         with Stages(self._scratch_folder()) as stages:
-            argv = self._criu.dump(running.payload, folder, stages.script, stop)
-            stages.watch(running, self._command(argv, folder, stages.environment), complete, limit)
-        if stages.error is not None:
-            raise stages.error
-        if stages.status != 0:
-            raise _failure(folder / "dump.log", "criu dump", stages.status)
+            argv = self._criu.dump(running.payload, folder, stages.folder, stages.script, stop)
+            stages.watch(running, self._command(argv, stages.folder, stages.environment), complete, limit)
+            if stages.error is not None:
+                raise stages.error
+            if stages.status != 0:
+                _keep_log(stages.folder, folder)
+                raise _failure(stages.folder, "criu dump", stages.status)
         return SaveStats(dump=dumped - begin, frozen=time.monotonic() - begin)
 
     def restore(self, folder: Path, payload: Payload, limit: float) -> CriuRunning:
@@ -131,10 +132,10 @@ class CriuEngine(Engine):
             if self.way != "capabilities":
                 running.ask("last_pid", commands.highest_pid(os.listdir(folder)), "last_pid")
             pidfile = work / "pid"
-            argv = [*self._criu.restore(folder, pidfile), f"--work-dir={work}"]
+            argv = self._criu.restore(folder, work, pidfile)
             status = running.ask("run", self._command(argv, work, {}), "ran", limit)
             if status != 0:
-                raise _failure(work / "restore.log", "criu restore", status)
+                raise _failure(work, "criu restore", status)
             running.payload = int(pidfile.read_text())
             running.ask("adopt", running.payload, "adopted")
         except (EngineError, OSError) as error:
@@ -165,11 +166,19 @@ class CriuEngine(Engine):
             self._scratch = None
 
 
-def _failure(log: Path, what: str, status: int) -> EngineError:
-    text = log.read_text(errors="replace") if log.exists() else ""
-    output = log.with_name("criu.out")
-    failure = commands.parse_failure(text)
+def _keep_log(work: Path, folder: Path) -> None:
+    with suppress(OSError):
+        shutil.copyfile(work / "criu.log", folder / "criu.log")
+
+
+def _failure(work: Path, what: str, status: int) -> EngineError:
+    log, output = _text(work / "criu.log"), _text(work / "criu.out")
+    failure = commands.parse_failure(log)
     if failure.reasons:
         return Unsavable(failure.reasons)
-    said = failure.lines or (output.read_text(errors="replace").splitlines()[-3:] if output.exists() else [])
+    said = failure.lines or output.splitlines()[-3:]
     return EngineError(f"{what} failed (status {os.waitstatus_to_exitcode(status)}): " + " | ".join(said))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

@@ -34,6 +34,8 @@ class Stages:
 
     Attributes
     ----------
+    folder
+        A private folder on the node, for criu's logs too; gone at the end.
     status
         criu's wait status.
     error
@@ -41,9 +43,9 @@ class Stages:
     """
 
     def __init__(self, scratch: Path) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="dump-", dir=scratch))
-        self.script = self._folder / "script"
-        self._stage, self._verdict = self._folder / "stage", self._folder / "verdict"
+        self.folder = Path(tempfile.mkdtemp(prefix="dump-", dir=scratch))
+        self.script = self.folder / "script"
+        self._stage, self._verdict = self.folder / "stage", self.folder / "verdict"
         self.environment = {"CKPT_STAGE": str(self._stage), "CKPT_VERDICT": str(self._verdict)}
         self.status = 0
         self.error: Exception | None = None
@@ -61,7 +63,7 @@ class Stages:
     def __exit__(self, *_: object) -> None:
         os.close(self._from_script)
         os.close(self._to_script)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def watch(
         self, running: CriuRunning, command: dict[str, Any], stopped: Callable[[], None], limit: float

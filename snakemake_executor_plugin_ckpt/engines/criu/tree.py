@@ -51,8 +51,11 @@ class CriuRunning:
         return self._status
 
     def pids(self) -> list[int]:
-        """See `Running.pids`."""
-        return proc.descendants(self.init)
+        """See `Running.pids`; without criu, which runs beside the payload."""
+        for root in proc.children(self.init):
+            if proc.number_inside(root) == self.payload:
+                return [root, *proc.descendants(root)]
+        return []
 
     def kill(self) -> None:
         """See `Running.kill`; the kernel ends all of a pid namespace with its first process."""

@@ -1,0 +1,158 @@
+"""An image's table of contents: every file with its size and checksum, and at the end the table's own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_ckpt.errors import ImageRefused, StateError
+from snakemake_executor_plugin_ckpt.images.node import incompatible
+from snakemake_executor_plugin_ckpt.state import durable
+from snakemake_executor_plugin_ckpt.state.records import Record
+
+NAME = "MANIFEST.yaml"
+_SELF = "manifest_sha256"
+_THREADS = 2
+
+
+@dataclass
+class Manifest(Record):
+    """What an image is and what it is made of.
+
+    Attributes
+    ----------
+    job, attempt, fingerprint
+        Whose it is; an image of another one is never restored.
+    files
+        Relative path to ``{size: bytes, sha256: hex}``.
+    """
+
+    job: str
+    attempt: int
+    fingerprint: str
+    generation: int
+    segment: int
+    engine: str
+    engine_version: str
+    node: dict[str, Any]
+    created: float
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an image must be to be restored here and now."""
+
+    job: str
+    attempt: int
+    fingerprint: str
+    engine: str
+    node: dict[str, Any]
+
+
+def seal(folder: Path, manifest: Manifest) -> int:
+    """Have every file of an image on the disk, and only then write its manifest; the image's size in bytes.
+
+    Raises
+    ------
+    OSError
+        The disk did not take it (full, quota, gone); the folder is no image then.
+    """
+    paths = sorted(_files(folder))
+    # Checksums are read from the page cache while the disk writes: both take the same time as one.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sums = [pool.submit(_checksum, path) for path in paths]
+        for path in paths:
+            durable.fsync_path(path)
+        for path, done in zip(paths, sums, strict=True):
+            manifest.files[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": done.result()}
+    for parent in sorted({path.parent for path in paths}, reverse=True):
+        durable.fsync_path(parent)
+    data = manifest.to_dict()
+    body = durable.to_yaml(data)
+    durable.replace(folder / NAME, body + f"{_SELF}: {hashlib.sha256(body).hexdigest()}\n".encode())
+    return sum(int(entry["size"]) for entry in manifest.files.values())
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of an image, its own checksum verified.
+
+    Raises
+    ------
+    ImageRefused
+        There is none, or it is damaged.
+    """
+    try:
+        content = (folder / NAME).read_bytes()
+    except OSError as error:
+        raise ImageRefused(f"incomplete: no readable {NAME} ({error.strerror})") from error
+    body, found, own = content.rpartition(f"{_SELF}: ".encode())
+    if not found or own.strip().decode(errors="replace") != hashlib.sha256(body).hexdigest():
+        raise ImageRefused(f"damaged: the checksum of {NAME} does not agree with its content")
+    try:
+        data = durable.read_yaml(folder / NAME)
+        data.pop(_SELF)
+        return Manifest.from_dict(data)
+    except StateError as error:
+        raise ImageRefused(f"unreadable: {error}") from error
+
+
+def check_belongs(manifest: Manifest, wanted: Wanted) -> None:
+    """Refuse an image that is sound but not the right one.
+
+    Raises
+    ------
+    ImageRefused
+        It is foreign, stale, or from an incompatible node.
+    """
+    if manifest.job != wanted.job:
+        raise ImageRefused(f"foreign: it is of the job {manifest.job}")
+    if manifest.fingerprint != wanted.fingerprint:
+        raise ImageRefused("stale: the rule's code, params, inputs or software changed since it was saved")
+    if manifest.attempt != wanted.attempt:
+        raise ImageRefused(f"stale: it is of attempt {manifest.attempt}, this is attempt {wanted.attempt}")
+    if manifest.engine != wanted.engine:
+        raise ImageRefused(f"it was saved by the engine {manifest.engine}, the job now uses {wanted.engine}")
+    if reason := incompatible(manifest.node, wanted.node):
+        raise ImageRefused(f"incompatible node: {reason}")
+
+
+def check_content(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with the manifest: none missing, none added, none changed.
+
+    Raises
+    ------
+    ImageRefused
+        Something differs; the message says what.
+    """
+    found = {str(path.relative_to(folder)) for path in _files(folder)} - {NAME}
+    if missing := sorted(manifest.files.keys() - found):
+        raise ImageRefused(f"incomplete: {missing[0]} is missing")
+    if added := sorted(found - manifest.files.keys()):
+        raise ImageRefused(f"damaged: {added[0]} does not belong to it")
+    for name, entry in manifest.files.items():
+        size = (folder / name).stat().st_size
+        if size != entry["size"]:
+            raise ImageRefused(f"damaged: {name} has {size} bytes instead of {entry['size']}")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        names = list(manifest.files)
+        for name, checksum in zip(names, pool.map(_checksum, [folder / name for name in names]), strict=True):
+            if checksum != manifest.files[name]["sha256"]:
+                raise ImageRefused(f"damaged: the content of {name} changed")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            yield Path(root, name)
+
+
+def _checksum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

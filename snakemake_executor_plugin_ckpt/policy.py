@@ -1,0 +1,68 @@
+"""What was decided for one job: plain data, checked once, carried to the node in job.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a job is cut into segments. Durations are seconds, sizes bytes.
+
+    Attributes
+    ----------
+    engine, engine_place, engine_options
+        The engine's name, its class (``module:Class``) and its options.
+    scheduler, scheduler_place
+        Who runs the segments, and its class (``module:Class``).
+    walltime
+        Of each segment; None means without limit.
+    margin
+        Factor on the measured duration of a save when the deadline is set.
+    floor, ceiling
+        Least and most time reserved for a save.
+    grace
+        Time between the scheduler's first signal and its kill.
+    keep
+        Good generations kept while the job is unfinished; at least 2.
+    max_segments
+        Segments of one attempt after which the job is given up.
+    on_unsavable
+        ``run`` on to the walltime's end, or ``fail`` at once, when the tree cannot be saved.
+    on_no_image
+        ``restart`` from the beginning, or ``fail``, when a later segment finds no usable image.
+    threads, mem_mb
+        What the rule asks for.
+    extra
+        Scheduler resources of the rule, by name.
+    """
+
+    engine: str = "criu"
+    engine_place: str = ""
+    engine_options: dict[str, str] = field(default_factory=dict)
+    scheduler: str = "local"
+    scheduler_place: str = ""
+    walltime: float | None = None
+    margin: float = 1.5
+    floor: float = 2.0
+    ceiling: float = 3600.0
+    grace: float = 2.0
+    keep: int = 2
+    max_segments: int = 1000
+    on_unsavable: str = "run"
+    on_no_image: str = "restart"
+    threads: int = 1
+    mem_mb: int | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a record."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The policy in a record; what a newer version added is left out."""
+        names = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in names})

@@ -1,0 +1,170 @@
+"""The contract of a scheduler, and where schedulers are found.
+
+A scheduler submits, says what is alive, cancels; it has no logic of chains. It never says that a job succeeded:
+that is in the job folder. On the node it says which batch job this is and when its walltime ends.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+
+from snakemake_executor_plugin_ckpt.errors import BadSetting, SchedulerError
+
+ENTRY_POINTS = "snakemake_executor_plugin_ckpt.schedulers"
+
+#: Exit status of a segment that was saved: schedulers that can requeue by themselves (OAR, LSF -Q, local) then
+#: start the next segment. OAR fixes the number (`oarsub --type idempotent`).
+REQUEUE = 99
+#: Exit status of a segment that could not do its work; the head decides what is next.
+FAILED = 98
+
+
+class Liveness(Enum):
+    """What a scheduler says of a batch job."""
+
+    ALIVE = "alive"  #: waiting, running, or between two segments
+    GONE = "gone"
+    UNKNOWN = "unknown"  #: no answer: not the same as gone
+
+
+@dataclass(frozen=True)
+class Request:
+    """One batch job to submit. Durations in seconds.
+
+    Attributes
+    ----------
+    name
+        Unique among all batch jobs, so that it can be looked up when an answer is lost.
+    script
+        What to run; it is executed, not interpreted by the submitter.
+    log
+        Takes what the script itself says.
+    exclude
+        Nodes to avoid.
+    """
+
+    name: str
+    script: Path
+    log: Path
+    walltime: float | None
+    grace: float
+    threads: int = 1
+    mem_mb: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+    exclude: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a segment learns on its node: its batch job's id, and its walltime's end (Unix time, s; None: never)."""
+
+    job_id: str
+    end: float | None
+
+
+class Scheduler(ABC):
+    """See the module.
+
+    Parameters
+    ----------
+    state_dir
+        The state directory; a scheduler may keep a folder of its own in it.
+    """
+
+    name: str
+    #: Whether exit status `REQUEUE` alone starts the next segment.
+    requeues: bool
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """Why this scheduler cannot be used here, and what to do; None when it can."""
+
+    @abstractmethod
+    def submit(self, request: Request) -> str:
+        """Submit a batch job; its id.
+
+        Raises
+        ------
+        SchedulerError
+            It was refused, or no answer came (then it may have been accepted: see `find`).
+        """
+
+    @abstractmethod
+    def find(self, name: str) -> str | None:
+        """The id of a batch job by the unique name it was submitted under, or None.
+
+        Raises
+        ------
+        SchedulerError
+            No answer.
+        """
+
+    @abstractmethod
+    def liveness(self, job_ids: Sequence[str]) -> dict[str, Liveness]:
+        """What is known of batch jobs, in one query for all of them. Never raises: no answer is UNKNOWN."""
+
+    @abstractmethod
+    def cancel(self, job_ids: Sequence[str]) -> None:
+        """End batch jobs; those that are gone are no error.
+
+        Raises
+        ------
+        SchedulerError
+            It was refused, or no answer came.
+        """
+
+    @abstractmethod
+    def allocation(self, environment: Mapping[str, str]) -> Allocation:
+        """On the node: which batch job this is.
+
+        Raises
+        ------
+        SchedulerError
+            This is not a batch job of this scheduler.
+        """
+
+
+def scheduler_names() -> list[str]:
+    """All schedulers that are installed."""
+    from importlib.metadata import entry_points  # slow to import, and the node has no need of it
+
+    return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+
+
+def find_scheduler(name: str, option: str = "--ckpt-scheduler") -> str:
+    """Where a scheduler's class is (``module:Class``), by the scheduler's name.
+
+    Raises
+    ------
+    BadSetting
+        No scheduler of that name is installed.
+    """
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        return point.value
+    raise BadSetting(option, name, "the schedulers installed here are " + ", ".join(scheduler_names()))
+
+
+def load_scheduler(reference: str, state_dir: Path) -> Scheduler:
+    """A scheduler from its place.
+
+    Raises
+    ------
+    SchedulerError
+        It cannot be imported here.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        scheduler: Scheduler = getattr(import_module(module), name)(state_dir)
+    except (ImportError, AttributeError) as error:
+        raise SchedulerError(f"scheduler {reference} cannot be loaded: {error}") from error
+    return scheduler

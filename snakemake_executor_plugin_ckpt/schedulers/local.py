@@ -1,0 +1,100 @@
+"""The scheduler that needs no cluster: each batch job is a keeper process on this machine, which outlives the head."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from snakemake_executor_plugin_ckpt.errors import SchedulerError, StateError
+from snakemake_executor_plugin_ckpt.proc import ProcessId, host_name
+from snakemake_executor_plugin_ckpt.schedulers.base import Allocation, Liveness, Request, Scheduler
+from snakemake_executor_plugin_ckpt.state import durable
+
+_FOLDER = ".local"
+_KEEPER = "snakemake_executor_plugin_ckpt.schedulers.local_keeper"
+_START_LIMIT = 30.0
+#: What a keeper tells its segment.
+JOB_VARIABLE, END_VARIABLE = "CKPT_LOCAL_JOB", "CKPT_LOCAL_END"
+
+
+class Local(Scheduler):
+    """See the module. As many jobs run as Snakemake submits (``--jobs``); none waits in a queue here."""
+
+    name = "local"
+    requeues = True
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self._folder = state_dir / _FOLDER
+        self._keepers: list[subprocess.Popen[bytes]] = []
+
+    def missing(self) -> str | None:
+        """See `Scheduler.missing`."""
+        return None
+
+    def submit(self, request: Request) -> str:
+        """See `Scheduler.submit`; the id is the name."""
+        durable.make_folder(self._folder)
+        limits = ["" if value is None else str(value) for value in (request.walltime, request.grace)]
+        argv = [sys.executable, "-P", "-m", _KEEPER, str(self._record(request.name)), str(request.script), *limits]
+        with open(request.log, "ab") as log:
+            keeper = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+            )
+        self._keepers.append(keeper)
+        until = time.monotonic() + _START_LIMIT
+        while self._keeper(request.name) is None:
+            if keeper.poll() is not None or time.monotonic() > until:
+                raise SchedulerError(f"the local keeper of {request.name} did not start; see {request.log}")
+            time.sleep(0.01)
+        return request.name
+
+    def find(self, name: str) -> str | None:
+        """See `Scheduler.find`."""
+        return name if self._keeper(name) is not None else None
+
+    def liveness(self, job_ids: Sequence[str]) -> dict[str, Liveness]:
+        """See `Scheduler.liveness`; what another machine keeps cannot be seen from here."""
+        self._keepers = [keeper for keeper in self._keepers if keeper.poll() is None]  # buries those that ended
+        return {job_id: self._liveness(job_id) for job_id in job_ids}
+
+    def _liveness(self, job_id: str) -> Liveness:
+        keeper = self._keeper(job_id)
+        if keeper is None:
+            return Liveness.GONE
+        if keeper.host != host_name():
+            return Liveness.UNKNOWN
+        return Liveness.ALIVE if keeper.alive() else Liveness.GONE
+
+    def cancel(self, job_ids: Sequence[str]) -> None:
+        """See `Scheduler.cancel`."""
+        for job_id in job_ids:
+            keeper = self._keeper(job_id)
+            if keeper is not None and keeper.host == host_name() and keeper.alive():
+                with suppress(ProcessLookupError):
+                    os.kill(keeper.pid, signal.SIGTERM)
+
+    def allocation(self, environment: Mapping[str, str]) -> Allocation:
+        """See `Scheduler.allocation`."""
+        try:
+            job_id, end = environment[JOB_VARIABLE], environment[END_VARIABLE]
+        except KeyError as error:
+            raise SchedulerError(f"this is not a job of the local scheduler: {error} is not set") from None
+        return Allocation(job_id, float(end) if end else None)
+
+    def _record(self, name: str) -> Path:
+        return self._folder / f"{name}.yaml"
+
+    def _keeper(self, name: str) -> ProcessId | None:
+        try:
+            return ProcessId(**durable.read_yaml(self._record(name)))
+        except FileNotFoundError:
+            return None
+        except (TypeError, StateError) as error:
+            raise SchedulerError(f"{self._record(name)} is not a keeper's record: {error}") from error

@@ -1,0 +1,59 @@
+"""When a save must start so that it is over before the walltime: pure arithmetic.
+
+Reserve = 90 % quantile of this job's measured saves, each scaled to the memory it has now, times the margin;
+before the first save: memory over the measured bandwidth of the state directory, plus a base. The deadline is
+the walltime's end less the reserve and the scheduler's grace, which is left for the end of the batch job.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Seconds that a save takes whatever its size (freezing, small files, manifest, records).
+BASE = 0.5
+_QUANTILE = 0.9
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One save that was made: the memory (bytes) and how long it took from freeze to committed image (s)."""
+
+    resident: int
+    seconds: float
+
+
+def save_time(measured: Sequence[Measured], resident: int, bandwidth: float | None) -> float:
+    """How long a save of `resident` bytes is expected to take, in seconds."""
+    if measured:
+        scaled = sorted(BASE + max(0.0, one.seconds - BASE) * _ratio(resident, one.resident) for one in measured)
+        return scaled[math.ceil(_QUANTILE * len(scaled)) - 1]
+    return BASE + (resident / bandwidth if bandwidth else 0.0)
+
+
+def _ratio(resident: int, then: int) -> float:
+    # A smaller tree than then is not taken to be quicker: the measured time may have been the disk's latency.
+    return max(1.0, resident / then) if then > 0 else 1.0
+
+
+def reserve(expected: float, margin: float, floor: float, ceiling: float) -> float:
+    """Seconds to keep free for a save that is expected to take `expected` seconds."""
+    return min(max(expected * margin, floor), ceiling)
+
+
+def deadline(end: float, reserved: float, grace: float) -> float:
+    """When the save must start (s, on the clock of `end`)."""
+    return end - reserved - grace
+
+
+def too_short(remaining: float, restore: float, reserved: float, grace: float) -> str | None:
+    """The arithmetic, if a segment has no time to restore, to compute for a moment, and to save; else None."""
+    need = restore + reserved + grace
+    if remaining > need:
+        return None
+    return (
+        f"the walltime leaves {remaining:.1f} s, but restoring takes {restore:.1f} s, saving is given {reserved:.1f} s "
+        f"and the scheduler's grace is {grace:.1f} s: {need:.1f} s before anything is computed. "
+        "Give the rule more time (runtime, --ckpt-walltime)"
+    )

@@ -1,0 +1,1 @@
+"""The job folder on the shared file system: the only truth about a job."""
