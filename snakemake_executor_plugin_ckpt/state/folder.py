@@ -93,6 +93,10 @@ class JobFolder:
         """The segment history, in order."""
         return [Segment.from_dict(data) for data in _read_numbered(self.segments_folder)]
 
+    def segment_numbers(self) -> list[int]:
+        """The numbers of all segments, in order."""
+        return _numbers(self.segments_folder)
+
     def last_segment(self) -> Segment | None:
         """The newest record."""
         numbers = _numbers(self.segments_folder)
@@ -184,6 +188,7 @@ class JobFolder:
             self.exit_file.rename(self.path / f"exit.{job.attempt - 1}")
         if self.payload_log.exists():
             self.payload_log.rename(self.logs_folder / f"payload.{job.attempt - 1}.log")
+        durable.make_folder(self.tmp_folder)
         self.write_job(job)
 
 

@@ -121,6 +121,10 @@ class Job(Record):
     ----------
     watched
         Declared outputs, logs and benchmark files, absolute: what a restore must find as the save left it.
+    acknowledged
+        Whether a head told Snakemake of the success.
+    since
+        Segments up to this one no longer speak against going on: the user ran the workflow again.
     policy
         See `snakemake_executor_plugin_ckpt.policy.Policy`.
     """
@@ -135,4 +139,5 @@ class Job(Record):
     policy: dict[str, Any]
     watched: list[str] = field(default_factory=list)
     acknowledged: bool | None = None
+    since: int | None = None
     unknown: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,55 @@
+# One command each: `make demo` shows the plugin at work, `make test` checks it. Both install what they need first.
+
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+VENV := .venv
+PYTEST ?= $(VENV)/bin/python -m pytest
+DEB_DEMO := ca-certificates python3 python3-venv r-base-core saga
+DEB_TEST := $(DEB_DEMO) git
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test test-user test-root lint format clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@echo '  Variables: PYTEST_ARGS="-k word -x", DEMO_ARGS="..."'
+
+setup: ## install what the demo needs: Debian packages (as root), .venv, CRIU inside .venv
+	@tools/setup.sh demo $(DEB_DEMO)
+
+setup-dev: ## the same, with the tools of the tests
+	@tools/setup.sh dev $(DEB_TEST)
+
+demo: setup ## a job longer than its walltime, saved and restored, its result compared
+	$(VENV)/bin/python tools/demo.py $(DEMO_ARGS)
+
+# Saving without root is the product, so root hands the suite to an ordinary user.
+test: ## lint, types and tests; as root: run as an ordinary user, then the root-only tests
+ifeq ($(shell id -u),0)
+	@tools/debian-packages.sh $(DEB_TEST)
+	@tools/test-as-user.sh
+else
+	@$(MAKE) --no-print-directory test-user
+endif
+
+test-user: lint ## the tests, as whoever calls it
+	$(PYTEST) -m "not root" $(PYTEST_ARGS)
+
+# Called after test-user in the same folder, which is another user's: nothing may be left there. 5: no such tests.
+test-root:
+	PYTHONDONTWRITEBYTECODE=1 $(PYTEST) -p no:cacheprovider -m root $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+lint: setup-dev ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/snakefmt --check workflows
+
+format: setup-dev ## put the style right
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/snakefmt workflows
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,221 @@
+"""The executor: hands jobs to their chains and tells Snakemake how they end. No rule of a chain is decided here."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+from snakemake_interface_executor_plugins.settings import SharedFSUsage
+from snakemake_interface_executor_plugins.utils import format_cli_arg
+
+from snakemake_executor_plugin_ckpt import head, interrupt, narrate, snakejob
+from snakemake_executor_plugin_ckpt.chain import Step
+from snakemake_executor_plugin_ckpt.errors import CkptError, SchedulerError
+from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, load_scheduler
+from snakemake_executor_plugin_ckpt.scripts import write_scripts
+from snakemake_executor_plugin_ckpt.settings import ExecutorSettings, base_policy, policy_for
+from snakemake_executor_plugin_ckpt.state import durable
+from snakemake_executor_plugin_ckpt.state.folder import JobFolder
+from snakemake_executor_plugin_ckpt.state.records import Job
+from snakemake_executor_plugin_ckpt.watched import WatchedJob
+
+#: Seconds between two looks at the records where no cluster is bothered by it.
+_LOCAL_ROUND = 0.5
+#: Seconds that a batch job may take to end when its rule was changed.
+_STOP_LIMIT = 120.0
+#: Rounds of trouble (a full, absent or slow disk, a scheduler that does not answer) between two messages of it.
+_SAY_EVERY = 30
+
+
+class Executor(RemoteExecutor):
+    """See the module, and `RemoteExecutor` for the methods that Snakemake calls."""
+
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        # The status thread starts inside super().__init__, so all that it uses must be there before.
+        settings = workflow.executor_settings or ExecutorSettings()
+        self._workdir = os.getcwd()
+        self._watched: dict[str, WatchedJob] = {}
+        self._narrator = narrate.Narrator(logger)
+        self._on_interrupt = settings.on_interrupt
+        self._trouble = 0
+        try:
+            self._base: Policy = base_policy(settings)
+            self._state_dir = head.open_state_dir(settings.state_dir, self._workdir)
+            self._scheduler = load_scheduler(self._base.scheduler_place, self._state_dir)
+            head.check(self._base, self._scheduler)
+            self._lease = head.lease(self._state_dir, self._workdir)
+        except CkptError as error:
+            raise WorkflowError(str(error)) from error
+        super().__init__(workflow, logger)
+        if self._base.scheduler == "local":
+            self.next_seconds_between_status_checks = _LOCAL_ROUND
+
+    # -- submitting ------------------------------------------------------------------------------------------------
+
+    def run_job(self, job: JobExecutorInterface) -> None:
+        """Start a job's chain, or attach to the one that an earlier head left."""
+        try:
+            watched = self._open(job)
+            step = watched.next_step(self._liveness([watched]))
+            if step.action == "fail":
+                watched.forgive()
+                step = watched.next_step(self._liveness([watched]))
+            self._narrator.attached(watched, step)
+            self._submit_if(watched, step)
+            external = watched.job_id
+        except (CkptError, OSError) as error:
+            # The job is not registered yet: this is the one way to fail it alone.
+            info = SubmittedJobInfo(job)
+            self.report_job_submission(info, register_job=False)
+            self._take_out(info)
+            self.report_job_error(info, msg=f"{error} ")
+            return
+        self._watched[watched.job.key] = watched
+        self.report_job_submission(SubmittedJobInfo(job, external_jobid=external, aux={"key": watched.job.key}))
+
+    def _open(self, job: JobExecutorInterface) -> WatchedJob:
+        """The job's folder: the one of an unfinished chain with the same code and inputs, else begun anew."""
+        policy = policy_for(self._base, str(job.name), dict(job.resources), job.threads)
+        key = snakejob.key_of(job, self._workdir)
+        folder = JobFolder(self._state_dir / key)
+        folder.make()
+        fingerprint = snakejob.fingerprint_of(job, self._workdir, policy.engine)
+        with folder.lock():
+            old = folder.job()
+            if old is not None and self._goes_on(folder, old, fingerprint, job):
+                folder.clear_request("park")
+                watched = WatchedJob(folder, self._scheduler)
+                watched.renew(policy)
+                return watched
+            if old is not None:
+                WatchedJob(folder, self._scheduler).stop(_STOP_LIMIT)
+                if old.fingerprint != fingerprint and folder.exit_status() is None:
+                    self._narrator.stale(old)
+            self._begin(folder, key, job, policy, fingerprint, old)
+        return WatchedJob(folder, self._scheduler)
+
+    def _goes_on(self, folder: JobFolder, old: Job, fingerprint: str, job: JobExecutorInterface) -> bool:
+        if old.fingerprint != fingerprint or old.acknowledged:
+            return False
+        status = folder.exit_status()
+        if status is None:
+            return folder.run_script.exists()
+        # It ended while no head was there to see it.
+        return status == 0 and snakejob.outputs_exist(job, self._workdir)
+
+    def _begin(
+        self, folder: JobFolder, key: str, job: JobExecutorInterface, policy: Policy, fingerprint: str, old: Job | None
+    ) -> None:
+        write_scripts(folder, self._workdir, self.format_job_exec(job))
+        folder.begin_attempt(
+            Job(
+                key=key,
+                rule=str(job.name),
+                wildcards=", ".join(f"{name}={value}" for name, value in snakejob.wildcards_of(job).items()),
+                workdir=self._workdir,
+                attempt=old.attempt + 1 if old else 1,
+                fingerprint=fingerprint,
+                created=time.time(),
+                policy=policy.to_dict(),
+                watched=snakejob.watched_of(job, self._workdir),
+            )
+        )
+
+    def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
+        """The in-job Snakemake's arguments; it must not wait for the head's temporary folder, which dies with it."""
+        arguments: str = RealExecutor.get_job_args(self, job, **kwargs)
+        if SharedFSUsage.INPUT_OUTPUT not in self.workflow.storage_settings.shared_fs_usage:
+            return arguments
+        # In a file of the job folder: a list of thousands of inputs is too long for a command line.
+        listed = JobFolder(self._state_dir / snakejob.key_of(job, self._workdir)).path / "wait-for-files"
+        durable.replace(listed, "".join(f"{path}\n" for path in job.get_wait_for_files()).encode())
+        return f"{arguments} {format_cli_arg('--wait-for-files-file', str(listed))}"
+
+    def _submit_if(self, watched: WatchedJob, step: Step) -> None:
+        if step.action == "lost":
+            watched.folder.declare_lost(watched.segments()[-1].number, step.reason)
+            step = watched.next_step(self._liveness([watched]))
+        if step.action == "submit":
+            watched.submit(step)
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
+        """Look at all jobs once; one question to the scheduler for all of them."""
+        infos = {info.aux["key"]: info for info in active_jobs if info.aux}
+        async with self.status_rate_limiter:
+            known = self._liveness([self._watched[key] for key in infos])
+        for key, info in infos.items():
+            if not self._advance(self._watched[key], info, known):
+                yield info
+
+    def _liveness(self, watched: list[WatchedJob]) -> dict[str, Liveness]:
+        ids = []
+        for one in watched:
+            try:
+                job_id = one.job_id
+            except SchedulerError:
+                continue  # unknown for now
+            if job_id is not None:
+                ids.append(job_id)
+        return self._scheduler.liveness(ids) if ids else {}
+
+    def _advance(self, watched: WatchedJob, info: SubmittedJobInfo, known: dict[str, Liveness]) -> bool:
+        """Do the next step of a job; whether it is over."""
+        try:
+            step = watched.next_step(known)
+            self._narrator.progress(watched)
+            match step.action:
+                case "succeed":
+                    watched.acknowledge()
+                    self._forget(watched)
+                    self.report_job_success(info)
+                    return True
+                case "fail":
+                    self._forget(watched)
+                    self._report_failure(watched, info, step)
+                    return True
+                case _:
+                    self._submit_if(watched, step)
+        except (CkptError, OSError) as error:
+            # Never out of here: an exception would end the workflow and leave the jobs to themselves.
+            if self._trouble % _SAY_EVERY == 0:
+                self.logger.warning(f"ckpt: {watched.job.key}: {error}; looking again")
+            self._trouble += 1
+        return False
+
+    def _report_failure(self, watched: WatchedJob, info: SubmittedJobInfo, step: Step) -> None:
+        log = watched.folder.payload_log
+        message = f"{step.reason}\n{narrate.tail(log)}Job folder: {watched.folder.path}\n"
+        self.report_job_error(info, msg=message, aux_logs=[str(log)])
+
+    def _forget(self, watched: WatchedJob) -> None:
+        self._watched.pop(watched.job.key, None)
+
+    def _take_out(self, info: SubmittedJobInfo) -> None:
+        with self.lock:
+            self.active_jobs.remove(info)
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Ctrl-C, or an error of the workflow: park, leave or end the jobs, by ``--ckpt-on-interrupt``."""
+        # Not active_jobs: that list is empty while a round is under way.
+        interrupt.end(list(self._watched.values()), self._on_interrupt, self.logger)
+        self.shutdown()
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """See `cancel`, which does not come here."""
+
+    def shutdown(self) -> None:
+        """See `RemoteExecutor.shutdown`."""
+        super().shutdown()
+        self._lease.release()

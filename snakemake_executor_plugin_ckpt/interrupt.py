@@ -1,0 +1,59 @@
+"""What becomes of running jobs when the head is interrupted."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from snakemake_executor_plugin_ckpt.errors import CkptError
+from snakemake_executor_plugin_ckpt.watched import WatchedJob
+
+#: Seconds beyond the time reserved for a save after which a job that does not park is left to itself.
+_SPARE = 30.0
+
+
+def end(jobs: list[WatchedJob], how: str | None, logger: Any) -> None:
+    """Park, leave or cancel jobs. A second Ctrl-C while jobs are being saved leaves at once, without harm to them."""
+    if not jobs:
+        return
+    if how == "detach":
+        logger.info(f"ckpt: {len(jobs)} jobs are left running; start snakemake again to attach to them")
+    elif how == "cancel":
+        _cancel(jobs, logger)
+    else:
+        try:
+            _park(jobs, logger)
+        except KeyboardInterrupt:
+            logger.info("ckpt: leaving at once; the jobs go on saving, and stop when they are saved")
+
+
+def _park(jobs: list[WatchedJob], logger: Any) -> None:
+    logger.info(f"ckpt: saving {len(jobs)} jobs (Ctrl-C again: leave at once, they save themselves all the same)")
+    for job in jobs:
+        job.folder.request("park")
+    limit = max(job.policy.floor for job in jobs) + _SPARE
+    waiting, until, progress = list(jobs), time.monotonic() + limit, len(jobs)
+    while waiting and time.monotonic() < until:
+        time.sleep(0.2)
+        waiting = [job for job in waiting if not job.settled()]
+        if len(waiting) < progress:  # as long as jobs get saved there is reason to wait for the others
+            progress, until = len(waiting), time.monotonic() + limit
+    for job in waiting:
+        logger.warning(f"ckpt: {job.job.key} is not saved yet; it was asked to, and goes on until it is")
+    logger.info(
+        f"ckpt: {len(jobs) - len(waiting)} of {len(jobs)} jobs are saved or over. Start snakemake again to resume, with "
+        "--rerun-incomplete if it asks for that"
+    )
+
+
+def _cancel(jobs: list[WatchedJob], logger: Any) -> None:
+    for job in jobs:
+        try:
+            with suppress(OSError):
+                job.folder.request("cancel")
+            job_id = job.job_id
+            if job_id is not None:
+                job.scheduler.cancel([job_id])
+        except CkptError as error:
+            logger.warning(f"ckpt: {job.job.key} could not be cancelled: {error}")

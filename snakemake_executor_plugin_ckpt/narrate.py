@@ -1,0 +1,80 @@
+"""What the head says of its jobs while they run: each thing once, in a line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_ckpt.chain import Step
+from snakemake_executor_plugin_ckpt.state.records import Job, Segment
+from snakemake_executor_plugin_ckpt.units import format_duration, format_size
+from snakemake_executor_plugin_ckpt.watched import WatchedJob
+
+_TAIL_LINES, _TAIL_BYTES = 30, 16384
+
+
+class Narrator:
+    """Keeps in mind what was said."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._said: set[tuple[str, int, str]] = set()
+
+    def attached(self, watched: WatchedJob, step: Step) -> None:
+        """A job whose folder was there already."""
+        segments = watched.segments()
+        for segment in segments:
+            self._said.add((watched.job.key, segment.number, segment.outcome))
+            self._said.update((watched.job.key, segment.number, text) for text in segment.warnings)
+        if segments:
+            what = {"wait": "it still runs", "succeed": "it has finished", "lost": "its last segment was lost"}
+            self._logger.info(f"ckpt: {_name(watched.job)} was found: {what.get(step.action, step.reason)}")
+
+    def stale(self, old: Job) -> None:
+        """A job whose images no longer fit."""
+        self._logger.warning(
+            f"ckpt: {_name(old)} begins anew: its code, params, inputs or software changed since it was saved"
+        )
+
+    def progress(self, watched: WatchedJob) -> None:
+        """News of a job's segments."""
+        for segment in watched.segments():
+            if segment.outcome != "running":
+                self._once(watched, segment, segment.outcome, _told(segment))
+            for text in segment.warnings:
+                self._once(watched, segment, text, f"segment {segment.number}: {text}", warning=True)
+
+    def _once(self, watched: WatchedJob, segment: Segment, mark: str, text: str, warning: bool = False) -> None:
+        mark_of = (watched.job.key, segment.number, mark)
+        if mark_of not in self._said:
+            self._said.add(mark_of)
+            say = self._logger.warning if warning else self._logger.info
+            say(f"ckpt: {_name(watched.job)}: {text}")
+
+
+def _name(job: Job) -> str:
+    return f"{job.rule} ({job.wildcards})" if job.wildcards else job.rule
+
+
+def _told(segment: Segment) -> str:
+    start = f"segment {segment.number} on {segment.host}"
+    if segment.outcome == "saved":
+        return (
+            f"{start} saved after {format_duration(segment.useful)} "
+            f"(image {segment.generation}, {format_size(segment.bytes or 0)}, frozen {segment.frozen or 0:.2f} s)"
+        )
+    if segment.outcome == "finished":
+        return f"{start} ended after {format_duration(segment.useful)} with exit status {segment.exit}"
+    return f"{start} failed ({segment.failure}): {segment.reason}"
+
+
+def tail(log: Path) -> str:
+    """The last lines of the payload's output, as a block for an error message; empty when there are none."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+    except OSError:
+        return ""
+    return f"Last lines of {log}:\n" + "".join(f"    {line}\n" for line in lines) if lines else ""

@@ -1,0 +1,106 @@
+"""What of a Snakemake job this plugin needs, as plain data. The one place that looks into Snakemake's own objects."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+from snakemake_executor_plugin_ckpt.state.identity import fingerprint, job_key
+
+_LISTED = 1000
+
+
+def single_jobs(job: Any) -> list[Any]:
+    """The jobs of a group, or the job itself."""
+    return sorted(job.jobs, key=lambda one: str(one.name)) if job.is_group() else [job]
+
+
+def wildcards_of(job: JobExecutorInterface) -> dict[str, str]:
+    """The wildcards' values of a job; none for a group."""
+    found = getattr(job, "wildcards_dict", None)
+    return {} if job.is_group() or not found else {name: str(value) for name, value in found.items()}
+
+
+def key_of(job: JobExecutorInterface, workdir: str) -> str:
+    """The job's stable name; see `job_key`."""
+    return job_key(workdir, str(job.name), wildcards_of(job), _declared(job))
+
+
+def watched_of(job: JobExecutorInterface, workdir: str) -> list[str]:
+    """Absolute paths of all outputs, logs and benchmark files, those inside a group too."""
+    found = set()
+    for one in single_jobs(job):
+        found.update(map(str, [*one.output, *one.log, *([one.benchmark] if one.benchmark else [])]))
+    return sorted(os.path.join(workdir, path) for path in found)
+
+
+def outputs_exist(job: JobExecutorInterface, workdir: str) -> bool:
+    """Whether all declared outputs are there."""
+    return all(os.path.lexists(os.path.join(workdir, path)) for path in _declared(job))
+
+
+def fingerprint_of(job: JobExecutorInterface, workdir: str, engine: str) -> str:
+    """Hash of what the result depends on; an image with another one is stale."""
+    parts = [_parts(one, workdir) for one in single_jobs(job)]
+    return fingerprint({"jobs": parts, "engine": engine})
+
+
+def _declared(job: JobExecutorInterface) -> list[str]:
+    return sorted(str(path) for one in single_jobs(job) for path in one.output)
+
+
+def _parts(job: Any, workdir: str) -> dict[str, Any]:
+    rule = job.rule
+    conda = getattr(job, "conda_env", None)
+    return {
+        "rule": str(rule.name),
+        "wildcards": {name: str(value) for name, value in (job.wildcards_dict or {}).items()},
+        "shell": rule.shellcmd,
+        "run": getattr(rule, "run_func_src", None),
+        "script": _content(rule, "script"),
+        "notebook": _content(rule, "notebook"),
+        "wrapper": str(getattr(rule, "wrapper", None)),
+        # Their text, as Snakemake compares them too; derived ones hold temporary paths.
+        "params": sorted(repr(value) for value in job.non_derived_params),
+        "inputs": [_stamp(str(path), workdir) for path in sorted(map(str, job.input))],
+        "conda": conda.content.decode(errors="replace") if conda else None,
+        "container": str(job.container_img_url),
+        "threads": job.threads,
+    }
+
+
+def _content(rule: Any, kind: str) -> str | None:
+    """Checksum of a script's text; its path alone where it is no plain local file."""
+    name = getattr(rule, kind, None)
+    if not name:
+        return None
+    with suppress(OSError, AttributeError, TypeError, ValueError):
+        path = Path(str(rule.basedir.join(name).get_path_or_uri(secret_free=False)))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return str(name)
+
+
+def _stamp(path: str, workdir: str) -> list[Any]:
+    full = os.path.join(workdir, path)
+    try:
+        if os.path.isdir(full):
+            return [path, sorted(_listing(os.scandir(full)))]
+        found = os.stat(full)
+    except OSError:
+        return [path, None]  # in a remote storage, or made inside the group
+    return [path, found.st_size, found.st_mtime_ns]
+
+
+def _listing(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, int, int]]:
+    for number, entry in enumerate(entries):
+        if number >= _LISTED:
+            return
+        if not entry.name.startswith(".snakemake"):
+            found = entry.stat(follow_symlinks=False)
+            yield entry.name, found.st_size, found.st_mtime_ns

@@ -1,0 +1,152 @@
+"""One job as the head sees it: its folder, its batch job, and the doing of what `chain.decide` says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from snakemake_executor_plugin_ckpt import chain
+from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.images import generations
+from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, Scheduler
+from snakemake_executor_plugin_ckpt.state import durable
+from snakemake_executor_plugin_ckpt.state.folder import JobFolder
+from snakemake_executor_plugin_ckpt.state.records import Job, Segment, Submission
+
+
+class WatchedJob:
+    """See the module.
+
+    Parameters
+    ----------
+    folder
+        The job's folder, with its job file.
+    scheduler
+        Who runs its segments.
+    """
+
+    def __init__(self, folder: JobFolder, scheduler: Scheduler) -> None:
+        job = folder.job()
+        assert job is not None
+        self.folder = folder
+        self.scheduler = scheduler
+        self.job: Job = job
+        self.policy = Policy.from_dict(job.policy)
+        self.submission: Submission | None = self._newest_submission()
+        self._over: dict[int, Segment] = {}
+
+    def _newest_submission(self) -> Submission | None:
+        mine = [one for one in self.folder.submissions() if one.attempt == self.job.attempt]
+        return mine[-1] if mine else None
+
+    @property
+    def job_id(self) -> str | None:
+        """The id of the newest batch job, looked up by its name if the answer to its submission was lost."""
+        if self.submission is None:
+            return None
+        if self.submission.job_id is None:
+            found = self.scheduler.find(self.submission.name)
+            if found is None:
+                return None
+            self.submission = self.folder.submitted(self.submission, found)
+        return self.submission.job_id
+
+    def segments(self) -> list[Segment]:
+        """The segments that count now; records of segments that are over are read once."""
+        found = []
+        for number in self.folder.segment_numbers():
+            segment = self._over.get(number) or self.folder.segment(number)
+            if segment.outcome != "running":
+                self._over[number] = segment
+            if segment.attempt == self.job.attempt and number > (self.job.since or 0):
+                found.append(segment)
+        return found
+
+    def next_step(self, known: Mapping[str, Liveness]) -> chain.Step:
+        """What is next, given what the scheduler said of all batch jobs in this round.
+
+        Raises
+        ------
+        SchedulerError, StateError, OSError
+            It cannot be known now.
+        """
+        job_id = self.job_id
+        alive = None if job_id is None else known.get(job_id, Liveness.UNKNOWN)
+        segments = self.segments()  # after the scheduler was asked: a job that just ended has its record by now
+        last = segments[-1] if segments else None
+        lost = last is not None and self.folder.lost(last.number) is not None
+        return chain.decide(segments, lost, self.folder.exit_status(), alive, self._unstarted(last), self.policy)
+
+    def _unstarted(self, last: Segment | None) -> int:
+        since = last.started if last else self.job.created
+        return sum(one.submitted > since for one in self.folder.submissions() if one.attempt == self.job.attempt)
+
+    def submit(self, step: chain.Step) -> None:
+        """Submit a batch job for the next segment.
+
+        Raises
+        ------
+        SchedulerError
+            It was refused, or no answer came; in the second case the next look finds it by its name.
+        """
+        self.submission = self.folder.intend(self.job.attempt, self.scheduler.name, step.reason)
+        request = Request(
+            name=self.submission.name,
+            script=self.folder.run_script,
+            log=self.folder.logs_folder / f"batch-{self.submission.number:04d}.log",
+            walltime=self.policy.walltime,
+            grace=self.policy.grace,
+            threads=self.policy.threads,
+            mem_mb=self.policy.mem_mb,
+            extra=self.policy.extra,
+            exclude=step.exclude,
+        )
+        self.submission = self.folder.submitted(self.submission, self.scheduler.submit(request))
+
+    def renew(self, policy: Policy) -> None:
+        """Take over settings that were changed since the chain began, such as a longer walltime; for later segments."""
+        if policy != self.policy:
+            self.policy = policy
+            self.job = replace(self.job, policy=policy.to_dict())
+            self.folder.write_job(self.job)
+
+    def forgive(self) -> None:
+        """The user ran the workflow again: failures so far no longer speak against going on from the images."""
+        numbers = self.folder.segment_numbers()
+        self.job = replace(self.job, since=numbers[-1] if numbers else None, created=time.time())
+        self.folder.write_job(self.job)
+
+    def acknowledge(self) -> None:
+        """Snakemake was told of the success: images and temporary files are no longer needed; history and logs stay."""
+        self.job = replace(self.job, acknowledged=True)
+        self.folder.write_job(self.job)
+        for generation in generations.numbers(self.folder.images_folder):
+            durable.remove_tree(generations.path_of(self.folder.images_folder, generation))
+        durable.remove_tree(self.folder.tmp_folder)
+
+    def stop(self, limit: float) -> None:
+        """End the job's batch job and wait until it is gone.
+
+        Raises
+        ------
+        SchedulerError
+            It is still there after `limit` seconds.
+        """
+        job_id = self.job_id
+        if job_id is None:
+            return
+        self.folder.request("cancel")
+        self.scheduler.cancel([job_id])
+        until = time.monotonic() + limit
+        while self.scheduler.liveness([job_id])[job_id] is not Liveness.GONE:
+            if time.monotonic() > until:
+                raise SchedulerError(f"batch job {job_id} of {self.job.key} did not end within {limit:.0f} s")
+            time.sleep(0.1)
+        self.folder.clear_request("cancel")
+
+    def settled(self) -> bool:
+        """Whether no segment of the job runs."""
+        last = self.folder.last_segment()
+        return last is None or last.outcome != "running" or self.folder.lost(last.number) is not None

@@ -1,0 +1,102 @@
+# SAGA's binary grids in base R: a text header (.sgrd), the map projection (.prj)
+# and raw little-endian float32 rows from south to north (.sdat).
+#
+# A grid is a list: z  matrix of values, z[1, ] the southernmost row, NA = NoData
+#                   x, y  centre of the lower left cell (m)
+#                   d  cell size (m)
+#                   prj  well known text of the projection, or NULL
+
+NODATA <- -99999
+
+grid <- function(z, x = 0, y = 0, d = 1, prj = NULL) list(z = z, x = x, y = y, d = d, prj = prj)
+
+#' The path of a grid without its extension: any of its files names it.
+stem <- function(path) sub("\\.(sdat|sgrd|prj)$", "", path[1])
+
+#' Centres of the columns and of the rows (m).
+eastings <- function(g) g$x + g$d * (seq_len(ncol(g$z)) - 1)
+northings <- function(g) g$y + g$d * (seq_len(nrow(g$z)) - 1)
+
+#' The header as a named character vector.
+#' SAGA 9.8 writes stray bytes in its UNIT line, so keys are looked for anywhere in a line.
+read_header <- function(path) {
+  lines <- readLines(paste0(stem(path), ".sgrd"), skipNul = TRUE, warn = FALSE)
+  lines <- iconv(lines, "latin1", "ASCII", sub = "?")
+  keys <- c("DATAFORMAT", "BYTEORDER_BIG", "TOPTOBOTTOM", "POSITION_XMIN", "POSITION_YMIN",
+            "CELLCOUNT_X", "CELLCOUNT_Y", "CELLSIZE", "NODATA_VALUE")
+  value <- function(key) {
+    pattern <- paste0(key, "\t= *")
+    trimws(sub(paste0(".*", pattern), "", grep(pattern, lines, value = TRUE)[1]))
+  }
+  vapply(keys, value, "")
+}
+
+#' Read a grid; stops when the data are shorter or longer than the header says
+#' (SAGA itself reads a truncated file without a word).
+read_grid <- function(path) {
+  h <- read_header(path)
+  data <- paste0(stem(path), ".sdat")
+  nx <- as.integer(h[["CELLCOUNT_X"]])
+  ny <- as.integer(h[["CELLCOUNT_Y"]])
+  if (h[["DATAFORMAT"]] != "FLOAT" || h[["BYTEORDER_BIG"]] != "FALSE")
+    stop(data, ": only little-endian FLOAT grids are read, not ", h[["DATAFORMAT"]])
+  if (file.size(data) != 4 * nx * ny)
+    stop(data, ": ", file.size(data), " bytes, but ", nx, " x ", ny, " cells need ", 4 * nx * ny)
+  z <- matrix(readBin(data, "double", nx * ny, size = 4L, endian = "little"), ny, nx, byrow = TRUE)
+  if (h[["TOPTOBOTTOM"]] == "TRUE") z <- z[ny:1, , drop = FALSE]
+  # One value or a range "low;high".
+  nodata <- range(as.numeric(strsplit(h[["NODATA_VALUE"]], ";")[[1]]))
+  z[z >= nodata[1] & z <= nodata[2]] <- NA
+  prj <- paste0(stem(path), ".prj")
+  grid(z, as.numeric(h[["POSITION_XMIN"]]), as.numeric(h[["POSITION_YMIN"]]), as.numeric(h[["CELLSIZE"]]),
+       if (file.exists(prj)) paste(readLines(prj, warn = FALSE), collapse = ""))
+}
+
+#' Write a grid: .sdat, .sgrd and .prj. The same grid gives the same bytes.
+write_grid <- function(g, path, unit = "") {
+  base <- stem(path)
+  z <- g$z
+  z[is.na(z)] <- NODATA
+  writeBin(as.vector(t(z)), paste0(base, ".sdat"), size = 4L, endian = "little")
+  writeLines(c(
+    paste0("NAME\t= ", basename(base)), "DESCRIPTION\t= ", paste0("UNIT\t= ", unit),
+    "DATAFORMAT\t= FLOAT", "DATAFILE_OFFSET\t= 0", "BYTEORDER_BIG\t= FALSE", "TOPTOBOTTOM\t= FALSE",
+    sprintf("POSITION_XMIN\t= %.10f", g$x), sprintf("POSITION_YMIN\t= %.10f", g$y),
+    paste0("CELLCOUNT_X\t= ", ncol(z)), paste0("CELLCOUNT_Y\t= ", nrow(z)),
+    sprintf("CELLSIZE\t= %.10f", g$d), "Z_FACTOR\t= 1.000000", sprintf("NODATA_VALUE\t= %.6f", NODATA)
+  ), paste0(base, ".sgrd"))
+  writeLines(if (is.null(g$prj)) "" else g$prj, paste0(base, ".prj"))
+  invisible(path)
+}
+
+#' Move a finished grid into place, the data last: where the .sdat is, the rest is too.
+publish_grid <- function(from, to) {
+  for (extension in c(".prj", ".sgrd", ".sdat")) {
+    if (!file.rename(paste0(stem(from), extension), paste0(stem(to), extension)))
+      stop("cannot move ", stem(from), extension, " to ", stem(to), extension)
+  }
+}
+
+#' The rows (from the south) and columns (from the west) of a grid, as a grid.
+crop_grid <- function(g, rows, columns) {
+  grid(g$z[rows, columns, drop = FALSE], g$x + (min(columns) - 1) * g$d, g$y + (min(rows) - 1) * g$d, g$d, g$prj)
+}
+
+#' Cut off the edge with the largest share of NoData until no edge has any: a
+#' rectangle reprojected is a turned rectangle, with empty wedges along its sides.
+crop_nodata <- function(g) {
+  rows <- seq_len(nrow(g$z))
+  columns <- seq_len(ncol(g$z))
+  empty <- is.na(g$z)
+  repeat {
+    edges <- c(mean(empty[rows[1], columns]), mean(empty[rows[length(rows)], columns]),
+               mean(empty[rows, columns[1]]), mean(empty[rows, columns[length(columns)]]))
+    if (all(edges == 0)) break
+    switch(which.max(edges),
+           rows <- rows[-1], rows <- rows[-length(rows)],
+           columns <- columns[-1], columns <- columns[-length(columns)])
+    if (length(rows) * length(columns) < 0.5 * length(g$z))
+      stop("less than half of the relief is left without NoData at its edges: set crop_nodata to false")
+  }
+  crop_grid(g, rows, columns)
+}
