@@ -112,7 +112,13 @@ class Executor(RemoteExecutor):
         return status == 0 and snakejob.outputs_exist(job, self._workdir)
 
     def _begin(
-        self, folder: JobFolder, key: str, job: JobExecutorInterface, policy: Policy, fingerprint: str, old: Job | None
+        self,
+        folder: JobFolder,
+        key: str,
+        job: JobExecutorInterface,
+        policy: Policy,
+        fingerprint: str,
+        old: Job | None,
     ) -> None:
         write_scripts(folder, self._workdir, self.format_job_exec(job))
         folder.begin_attempt(

@@ -42,7 +42,9 @@ def open_state_dir(wished: Path | None, workdir: str) -> Path:
             os.fsync(file.fileno())
     except OSError as error:
         raise BadSetting(
-            "--ckpt-state-dir", str(path), f"{error.strerror}; name a folder that you can write and all nodes share"
+            "--ckpt-state-dir",
+            str(path),
+            f"{error.strerror}; name a folder that you can write and all nodes share",
         ) from None
     return path
 

@@ -29,7 +29,7 @@ def end(jobs: list[WatchedJob], how: str | None, logger: Any) -> None:
 
 
 def _park(jobs: list[WatchedJob], logger: Any) -> None:
-    logger.info(f"ckpt: saving {len(jobs)} jobs (Ctrl-C again: leave at once, they save themselves all the same)")
+    logger.info(f"ckpt: saving {len(jobs)} jobs (Ctrl-C again: leave at once; they save themselves)")
     for job in jobs:
         job.folder.request("park")
     limit = max(job.policy.floor for job in jobs) + _SPARE
@@ -42,8 +42,8 @@ def _park(jobs: list[WatchedJob], logger: Any) -> None:
     for job in waiting:
         logger.warning(f"ckpt: {job.job.key} is not saved yet; it was asked to, and goes on until it is")
     logger.info(
-        f"ckpt: {len(jobs) - len(waiting)} of {len(jobs)} jobs are saved or over. Start snakemake again to resume, with "
-        "--rerun-incomplete if it asks for that"
+        f"ckpt: {len(jobs) - len(waiting)} of {len(jobs)} jobs are saved or over. Start snakemake again to resume, "
+        "with --rerun-incomplete if it asks for that"
     )
 
 

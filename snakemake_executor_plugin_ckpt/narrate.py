@@ -28,7 +28,11 @@ class Narrator:
             self._said.add((watched.job.key, segment.number, segment.outcome))
             self._said.update((watched.job.key, segment.number, text) for text in segment.warnings)
         if segments:
-            what = {"wait": "it still runs", "succeed": "it has finished", "lost": "its last segment was lost"}
+            what = {
+                "wait": "it still runs",
+                "succeed": "it has finished",
+                "lost": "its last segment was lost",
+            }
             self._logger.info(f"ckpt: {_name(watched.job)} was found: {what.get(step.action, step.reason)}")
 
     def stale(self, old: Job) -> None:

@@ -64,7 +64,7 @@ def boot_id() -> str:
 def identify(pid: int) -> ProcessId | None:
     """The identity of a process of this host, or None when there is none of that number."""
     stat = read_stat(pid)
-    return stat and ProcessId(host_name(), boot_id(), pid, stat.start)
+    return None if stat is None else ProcessId(host_name(), boot_id(), pid, stat.start)
 
 
 def read_stat(pid: int) -> Stat | None:

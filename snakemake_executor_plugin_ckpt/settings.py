@@ -54,7 +54,8 @@ class ExecutorSettings(ExecutorSettingsBase):
         metavar="DURATION",
     )
     margin: Optional[float] = _setting(
-        1.5, "Factor on the time that a save is expected to take, when the time to start it is set. At least 1."
+        1.5,
+        "Factor on the time that a save is expected to take, when the time to start it is set. At least 1.",
     )
     save_floor: Optional[str] = _setting(
         "2s", "Least time kept free for a save before the walltime's end.", metavar="DURATION"
@@ -126,9 +127,16 @@ def base_policy(settings: ExecutorSettings) -> Policy:
         A setting that cannot be used.
     """
     engine, scheduler = settings.engine or "criu", settings.scheduler or "local"
-    floor, ceiling = _duration("--ckpt-save-floor", settings.save_floor), _duration("--ckpt-save-ceiling", settings.save_ceiling)
+    floor, ceiling = (
+        _duration("--ckpt-save-floor", settings.save_floor),
+        _duration("--ckpt-save-ceiling", settings.save_ceiling),
+    )
     if ceiling < floor:
-        raise BadSetting("--ckpt-save-ceiling", settings.save_ceiling, f"it is less than --ckpt-save-floor {settings.save_floor}")
+        raise BadSetting(
+            "--ckpt-save-ceiling",
+            settings.save_ceiling,
+            f"it is less than --ckpt-save-floor {settings.save_floor}",
+        )
     options = {"criu": settings.criu, "criu-way": settings.criu_way, "tcp": settings.tcp}
     return Policy(
         engine=engine,
@@ -217,6 +225,6 @@ def _check_walltime(policy: Policy, option: str) -> None:
         raise BadSetting(
             f"{option} (or --ckpt-walltime)",
             f"{policy.walltime:g} s",
-            f"a save is given at least {policy.floor:g} s (--ckpt-save-floor) and the scheduler's grace is {policy.grace:g} s "
-            f"(--ckpt-grace), so it must be longer than {need:g} s",
+            f"a save is given at least {policy.floor:g} s (--ckpt-save-floor) and the scheduler's grace is "
+            f"{policy.grace:g} s (--ckpt-grace), so it must be longer than {need:g} s",
         )

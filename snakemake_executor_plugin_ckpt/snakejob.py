@@ -34,7 +34,7 @@ def key_of(job: JobExecutorInterface, workdir: str) -> str:
 
 def watched_of(job: JobExecutorInterface, workdir: str) -> list[str]:
     """Absolute paths of all outputs, logs and benchmark files, those inside a group too."""
-    found = set()
+    found: set[str] = set()
     for one in single_jobs(job):
         found.update(map(str, [*one.output, *one.log, *([one.benchmark] if one.benchmark else [])]))
     return sorted(os.path.join(workdir, path) for path in found)

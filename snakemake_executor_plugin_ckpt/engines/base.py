@@ -144,9 +144,7 @@ class Engine(ABC):
         """What in the tree is known to make a save fail: a line each with process, thing and way out."""
 
     @abstractmethod
-    def save(
-        self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float
-    ) -> SaveStats:
+    def save(self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float) -> SaveStats:
         """Write the tree into an empty folder.
 
         Parameters

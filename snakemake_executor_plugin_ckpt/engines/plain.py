@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from snakemake_executor_plugin_ckpt import proc
-from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, Running, SaveStats
+from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, Running
 from snakemake_executor_plugin_ckpt.errors import EngineError
 
 
@@ -76,9 +76,7 @@ class Plain(Engine):
         """See `Engine.unsavable`."""
         return ["the rule has the resource ckpt=0: it is not saved. Remove it, or give the rule more walltime"]
 
-    def save(
-        self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float
-    ) -> NoReturn:
+    def save(self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float) -> NoReturn:
         """See `Engine.save`; always refused."""
         raise EngineError(self.unsavable(running)[0])
 

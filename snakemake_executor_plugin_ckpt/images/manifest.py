@@ -71,7 +71,10 @@ def seal(folder: Path, manifest: Manifest) -> int:
         for path in paths:
             durable.fsync_path(path)
         for path, done in zip(paths, sums, strict=True):
-            manifest.files[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": done.result()}
+            manifest.files[str(path.relative_to(folder))] = {
+                "size": path.stat().st_size,
+                "sha256": done.result(),
+            }
     for parent in sorted({path.parent for path in paths}, reverse=True):
         durable.fsync_path(parent)
     data = manifest.to_dict()

@@ -149,7 +149,9 @@ def _open_for_writing(pids: list[int]) -> dict[str, list[_Opener]]:
 
 
 def _add_opener(found: dict[str, list[_Opener]], pid: int, number: str) -> None:
-    info = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/fdinfo/{number}").read_text().splitlines() if ":\t" in line)
+    info = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/fdinfo/{number}").read_text().splitlines() if ":\t" in line
+    )
     flags = int(info["flags"], 8)
     if flags & os.O_ACCMODE == os.O_RDONLY:
         return

@@ -42,7 +42,15 @@ class Local(Scheduler):
         """See `Scheduler.submit`; the id is the name."""
         durable.make_folder(self._folder)
         limits = ["" if value is None else str(value) for value in (request.walltime, request.grace)]
-        argv = [sys.executable, "-P", "-m", _KEEPER, str(self._record(request.name)), str(request.script), *limits]
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            _KEEPER,
+            str(self._record(request.name)),
+            str(request.script),
+            *limits,
+        ]
         with open(request.log, "ab") as log:
             keeper = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"

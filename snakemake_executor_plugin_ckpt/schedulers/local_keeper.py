@@ -78,9 +78,9 @@ def _wait(pid: int, limit: float | None) -> tuple[int | None, bool]:
 
 def _start(script: str, environment: dict[str, str]) -> int:
     pid = os.fork()
-    if pid:
-        return pid
-    _become(script, environment)
+    if pid == 0:
+        _become(script, environment)
+    return pid
 
 
 def _become(script: str, environment: dict[str, str]) -> NoReturn:

@@ -27,7 +27,9 @@ class CannotBegin(CkptError):
         self.failure = failure
 
 
-def begin(folder: JobFolder, job: Job, segment: Segment, history: Sequence[Segment], engine: Engine, limit: float) -> Running:
+def begin(
+    folder: JobFolder, job: Job, segment: Segment, history: Sequence[Segment], engine: Engine, limit: float
+) -> Running:
     """Restore or start the payload; what was done is noted in the segment's record.
 
     Parameters

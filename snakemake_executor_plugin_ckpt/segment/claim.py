@@ -13,9 +13,7 @@ from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 
 
-def claim(
-    folder: JobFolder, job: Job, scheduler: str, allocation: Allocation
-) -> tuple[Segment, list[Segment]]:
+def claim(folder: JobFolder, job: Job, scheduler: str, allocation: Allocation) -> tuple[Segment, list[Segment]]:
     """Own the next segment; its record, and the earlier segments of this attempt.
 
     Raises

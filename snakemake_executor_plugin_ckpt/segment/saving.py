@@ -1,4 +1,4 @@
-"""One save: engine, outputs, manifest, commit, record, in the order in which a crash between two of them is harmless."""
+"""One save: engine, outputs, manifest, commit, record, in an order in which a crash between two is harmless."""
 
 from __future__ import annotations
 

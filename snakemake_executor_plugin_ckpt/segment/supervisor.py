@@ -251,15 +251,14 @@ class _Supervisor:
         assert outcome in ("finished", "saved", "failed")
         self.segment.outcome = outcome  # type: ignore[assignment]
         self.segment.ended = time.time()
-        for pause in (*_RETRY, None):
-            try:
-                return self.folder.update(self.segment)
-            except OSError:
-                # The image and the exit status are on the disk already: without the record the segment counts
-                # as lost, and the next one starts from them.
-                if pause is None:
-                    raise
-                time.sleep(min(pause, 5.0))
+        for pause in _RETRY:
+            with suppress(OSError):
+                self.folder.update(self.segment)
+                return
+            time.sleep(min(pause, 5.0))
+        # The image and the exit status are on the disk already: without the record the segment counts as lost,
+        # and the next one starts from them.
+        self.folder.update(self.segment)
 
 
 def _batch_status(status: int) -> int:
@@ -271,5 +270,3 @@ def _own_age() -> float:
     stat = proc.read_stat(os.getpid())
     assert stat is not None
     return time.clock_gettime(time.CLOCK_BOOTTIME) - stat.start / os.sysconf("SC_CLK_TCK")
-
-

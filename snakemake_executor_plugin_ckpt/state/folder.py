@@ -59,7 +59,9 @@ class JobFolder:
 
         The strict soft lock is the one that was shown to exclude across NFS clients, where flock does not.
         """
-        from filelock import StrictSoftFileLock  # here, because the node has no need of it and it loads slowly
+        from filelock import (
+            StrictSoftFileLock,
+        )  # here, because the node has no need of it and it loads slowly
 
         return StrictSoftFileLock(self.path / "lock", timeout=30)
 

@@ -38,12 +38,14 @@ class Record:
         """
         schema = data.get("schema", 0)
         if not isinstance(schema, int) or schema > SCHEMA:
-            raise StateError(f"written by a newer version (schema {schema}, this one knows {SCHEMA}): update the plugin")
+            raise StateError(
+                f"written by a newer version (schema {schema}, this one knows {SCHEMA}): update the plugin"
+            )
         names = {item.name for item in fields(cls)} - {"unknown"}
         known = {name: value for name, value in data.items() if name in names}
         unknown = {name: value for name, value in data.items() if name not in names and name != "schema"}
         try:
-            return cls(**known, unknown=unknown)
+            return cls(**{**known, "unknown": unknown})
         except TypeError as error:
             raise StateError(f"incomplete record: {error}") from error
 

@@ -80,14 +80,23 @@ _REASONS: list[tuple[str, str]] = [
         "an established TCP connection: let the program close it, or give --ckpt-tcp close if it reconnects by itself",
     ),
     (r"half of stream unix connection", "a unix socket to a process outside the job (nscd, dbus, an agent)"),
-    (r"Can't dump nested (user|pid|uts|ipc|net|mnt|time)", "a container inside the job: run snakemake inside it instead"),
+    (
+        r"Can't dump nested (user|pid|uts|ipc|net|mnt|time)",
+        "a container inside the job: run snakemake inside it instead",
+    ),
     (r"seccomp", "a seccomp filter: needs criu as root"),
     (r"SysVIPC", "System V shared memory: needs the root way"),
     (r"anon_inode:\[perf_event\]|perf_event", "a perf event: do not profile a job that is to be saved"),
-    (r"ptraced|seized|Unable to interrupt task.*\(Operation not permitted\)", "a debugger or tracer on the job"),
+    (
+        r"ptraced|seized|Unable to interrupt task.*\(Operation not permitted\)",
+        "a debugger or tracer on the job",
+    ),
     (r"inotify|fanotify|irmap|Can't find suitable path", "a file watch (inotify), such as tail -f"),
     (r"aio ring|AIO", "Linux native asynchronous I/O"),
-    (r"Ghost file size|ghost file .*too big|Can't dump ghost file", "an unlinked open file larger than 1 GiB"),
+    (
+        r"Ghost file size|ghost file .*too big|Can't dump ghost file",
+        "an unlinked open file larger than 1 GiB",
+    ),
 ]
 
 

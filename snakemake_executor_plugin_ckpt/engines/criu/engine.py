@@ -93,9 +93,7 @@ class CriuEngine(Engine):
         assert isinstance(running, CriuRunning)
         return unsavable.find(running.pids(), running.way, self.options.get("tcp") == "close")
 
-    def save(
-        self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float
-    ) -> SaveStats:
+    def save(self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float) -> SaveStats:
         """See `Engine.save`.
 
         criu calls a script when the tree is written and still stopped, and waits for it; a script that fails

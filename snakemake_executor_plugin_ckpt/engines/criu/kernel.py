@@ -42,11 +42,8 @@ def unshare(flags: int) -> None:
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     """mount(2)."""
-    encode = (lambda text: None if text is None else os.fsencode(text))  # noqa: E731
-    _check(
-        _libc.mount(encode(source), encode(target), encode(kind), ctypes.c_ulong(flags), encode(options)),
-        f"mount on {target}",
-    )
+    words = [None if text is None else os.fsencode(text) for text in (source, target, kind, options)]
+    _check(_libc.mount(*words[:3], ctypes.c_ulong(flags), words[3]), f"mount on {target}")
 
 
 def die_with_parent(signal_number: int) -> None:
@@ -72,9 +69,7 @@ def set_capabilities(mask: int) -> None:
     low, high = mask & 0xFFFFFFFF, mask >> 32
     _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "prctl AMBIENT")
     _check(
-        _libc.capset(
-            struct.pack("Ii", _CAPABILITY_VERSION_3, 0), struct.pack("6I", low, low, low, high, high, high)
-        ),
+        _libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), struct.pack("6I", low, low, low, high, high, high)),
         "capset",
     )
     for capability in range(_LAST_CAPABILITY):

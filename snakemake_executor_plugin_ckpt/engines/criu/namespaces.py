@@ -93,7 +93,11 @@ def furnish(way: Way) -> None:
     # A tmpfs of its own: its files are memory, so they travel in the image (see Engine.save).
     kernel.mount("tmpfs", "/dev/shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")
     kernel.mount(
-        "devpts", "/dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"
+        "devpts",
+        "/dev/pts",
+        "devpts",
+        kernel.MS_NOSUID | kernel.MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620",
     )
     with suppress(OSError):  # where /dev/ptmx is already a link to pts/ptmx there is nothing to bind
         kernel.mount("/dev/pts/ptmx", "/dev/ptmx", None, kernel.MS_BIND)

@@ -65,9 +65,7 @@ class Stages:
         os.close(self._to_script)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def watch(
-        self, running: CriuRunning, command: dict[str, Any], stopped: Callable[[], None], limit: float
-    ) -> None:
+    def watch(self, running: CriuRunning, command: dict[str, Any], stopped: Callable[[], None], limit: float) -> None:
         """Run the dump; call `stopped` when the tree is written; give up after `limit` seconds.
 
         Raises

@@ -26,6 +26,10 @@ echo started
 exit 7
 """
 _LIMIT = 20.0
+_ALLOW = (
+    "An admin can allow it: sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0 and, on Ubuntu, "
+    "kernel.apparmor_restrict_unprivileged_userns=0"
+)
 
 
 def enters(way: Way) -> str | None:
@@ -101,13 +105,12 @@ def _wait(true: object, what: str) -> None:
 def _missing(way: Way, binary: str) -> str:
     """What a way lacks here and who can give it; empty when it is not known to lack anything."""
     if way == "root":
-        return "" if os.getuid() == 0 else "you are not root (only needed in containers and for what rootless cannot save)"
+        return (
+            "" if os.getuid() == 0 else "you are not root (only needed in containers and for what rootless cannot save)"
+        )
     if way == "rootless":
         reason = enters(way)
-        return reason and (
-            f"{reason}. An admin can allow it: sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0 "
-            "and, on Ubuntu, kernel.apparmor_restrict_unprivileged_userns=0"
-        ) or ""
+        return "" if reason is None else f"{reason}. {_ALLOW}"
     if not has_file_capabilities(binary):
         return f"an admin can give it once per node: setcap cap_checkpoint_restore+eip {binary}"
     return ""

@@ -58,7 +58,9 @@ def _of_process(pid: int, first: int, way: Way, sockets: set[str]) -> Iterator[s
 
 
 def _of_status(pid: int, way: Way) -> Iterator[str]:
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
     if status.get("TracerPid", "0") != "0":
         yield f"is traced by process {status['TracerPid']} (a debugger or strace); end the tracer"
     if status.get("Seccomp", "0") == "2" and way != "root":
