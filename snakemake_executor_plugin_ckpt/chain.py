@@ -13,7 +13,7 @@ from typing import Literal
 
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
-from snakemake_executor_plugin_ckpt.state.progress import stuck
+from snakemake_executor_plugin_ckpt.state.progress import stuck, too_many
 from snakemake_executor_plugin_ckpt.state.records import Segment
 
 #: Batch jobs in a row that ended without running anything before the job is given up.
@@ -87,10 +87,8 @@ def decide(
         return failure
     if alive:
         return Step("wait")
-    if last is not None and (reason := stuck(segments)):
-        return Step("fail", f"{reason}. The images are kept")
-    if len(segments) >= policy.max_segments:
-        return Step("fail", f"{len(segments)} segments were used (--ckpt-max-segments); the images are kept")
+    if reason := stuck(segments) or too_many(segments, policy.max_segments):
+        return Step("fail", reason)
     if unstarted >= NEVER_STARTED:
         return Step("fail", f"{unstarted} batch jobs in a row ended without starting; see the logs of the job folder")
     return Step("submit", _why(last, lost), _exclude(segments))
@@ -112,7 +110,7 @@ def _final(segments: Sequence[Segment], policy: Policy) -> Step | None:
     match last.failure:
         case "unsavable":
             return Step("fail", f"{reason}. Nothing was restarted; images of earlier segments are kept")
-        case "refused" | "walltime":
+        case "refused" | "walltime" | "stuck":
             return Step("fail", reason)
         case "restore" if _trailing(segments, "restore") >= RESTORES:
             tried = sorted({str(one.restored_from) for one in segments[-RESTORES:]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -46,14 +47,18 @@ class Executor(RemoteExecutor):
         self._narrator = narrate.Narrator(logger)
         self._on_interrupt = settings.on_interrupt
         self._trouble = 0
+        self._ending = False
+        self._step_lock = threading.Lock()
         try:
             self._base: Policy = base_policy(settings)
+            for rule, resources in snakejob.fixed_resources(workflow):
+                policy_for(self._base, rule, resources, threads=1)
             self._state_dir = head.open_state_dir(settings.state_dir, self._workdir)
             self._scheduler = load_scheduler(self._base.scheduler_place, self._state_dir)
             head.check(self._base, self._scheduler)
             self._lease = head.lease(self._state_dir, self._workdir)
         except CkptError as error:
-            raise WorkflowError(str(error)) from error
+            raise WorkflowError(str(error)) from None
         super().__init__(workflow, logger)
         if self._base.scheduler == "local":
             self.next_seconds_between_status_checks = _LOCAL_ROUND
@@ -76,14 +81,14 @@ class Executor(RemoteExecutor):
             info = SubmittedJobInfo(job)
             self.report_job_submission(info, register_job=False)
             self._take_out(info)
-            self.report_job_error(info, msg=f"{error} ")
+            self._report(info, f"{error} ")
             return
         self._watched[watched.job.key] = watched
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=external, aux={"key": watched.job.key}))
 
     def _open(self, job: JobExecutorInterface) -> WatchedJob:
         """The job's folder: the one of an unfinished chain with the same code and inputs, else begun anew."""
-        policy = policy_for(self._base, str(job.name), dict(job.resources), job.threads)
+        policy = policy_for(self._base, snakejob.name_of(job), dict(job.resources), job.threads)
         key = snakejob.key_of(job, self._workdir)
         folder = JobFolder(self._state_dir / key)
         folder.make()
@@ -124,7 +129,7 @@ class Executor(RemoteExecutor):
         folder.begin_attempt(
             Job(
                 key=key,
-                rule=str(job.name),
+                rule=snakejob.name_of(job),
                 wildcards=", ".join(f"{name}={value}" for name, value in snakejob.wildcards_of(job).items()),
                 workdir=self._workdir,
                 attempt=old.attempt + 1 if old else 1,
@@ -160,7 +165,10 @@ class Executor(RemoteExecutor):
         async with self.status_rate_limiter:
             known = self._liveness([self._watched[key] for key in infos])
         for key, info in infos.items():
-            if not self._advance(self._watched[key], info, known):
+            # A job that is being parked must not get a next segment in the same moment.
+            with self._step_lock:
+                over = not self._ending and self._advance(self._watched[key], info, known)
+            if not over:
                 yield info
 
     def _liveness(self, watched: list[WatchedJob]) -> dict[str, Liveness]:
@@ -201,7 +209,12 @@ class Executor(RemoteExecutor):
     def _report_failure(self, watched: WatchedJob, info: SubmittedJobInfo, step: Step) -> None:
         log = watched.folder.payload_log
         message = f"{step.reason}\n{narrate.tail(log)}Job folder: {watched.folder.path}\n"
-        self.report_job_error(info, msg=message, aux_logs=[str(log)])
+        self._report(info, message, [str(log)])
+
+    def _report(self, info: SubmittedJobInfo, message: str, logs: list[str] | None = None) -> None:
+        if info.job.is_group():  # Snakemake leaves a group's message out
+            self.logger.error(f"ckpt: {snakejob.name_of(info.job)}: {message}")
+        self.report_job_error(info, msg=message, aux_logs=logs or [])
 
     def _forget(self, watched: WatchedJob) -> None:
         self._watched.pop(watched.job.key, None)
@@ -214,6 +227,8 @@ class Executor(RemoteExecutor):
 
     def cancel(self) -> None:
         """Ctrl-C, or an error of the workflow: park, leave or end the jobs, by ``--ckpt-on-interrupt``."""
+        with self._step_lock:
+            self._ending = True
         # Not active_jobs: that list is empty while a round is under way.
         interrupt.end(list(self._watched.values()), self._on_interrupt, self.logger)
         self.shutdown()

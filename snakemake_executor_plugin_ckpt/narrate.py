@@ -44,7 +44,8 @@ class Narrator:
     def progress(self, watched: WatchedJob) -> None:
         """News of a job's segments."""
         for segment in watched.segments():
-            if segment.outcome != "running":
+            # A job of one segment is told by Snakemake itself.
+            if segment.outcome != "running" and (segment.outcome != "finished" or segment.number > 1):
                 self._once(watched, segment, segment.outcome, _told(segment))
             for text in segment.warnings:
                 self._once(watched, segment, text, f"segment {segment.number}: {text}", warning=True)

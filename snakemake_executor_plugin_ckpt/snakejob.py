@@ -14,6 +14,8 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_executor_plugin_ckpt.state.identity import fingerprint, job_key
 
 _LISTED = 1000
+#: Flags of outputs that are no files to be put back.
+_NO_FILE = {"pipe", "service"}
 
 
 def single_jobs(job: Any) -> list[Any]:
@@ -27,35 +29,57 @@ def wildcards_of(job: JobExecutorInterface) -> dict[str, str]:
     return {} if job.is_group() or not found else {name: str(value) for name, value in found.items()}
 
 
+def name_of(job: JobExecutorInterface) -> str:
+    """The rule's name; a group's rules, without the group's own name, which is random where pipes make the group."""
+    return "_".join(sorted({str(one.name) for one in single_jobs(job)})) if job.is_group() else str(job.name)
+
+
 def key_of(job: JobExecutorInterface, workdir: str) -> str:
     """The job's stable name; see `job_key`."""
-    return job_key(workdir, str(job.name), wildcards_of(job), _declared(job))
+    return job_key(workdir, name_of(job), wildcards_of(job), _declared(job))
 
 
 def watched_of(job: JobExecutorInterface, workdir: str) -> list[str]:
     """Absolute paths of all outputs, logs and benchmark files, those inside a group too."""
-    found: set[str] = set()
+    found = set(_files(job))
     for one in single_jobs(job):
-        found.update(map(str, [*one.output, *one.log, *([one.benchmark] if one.benchmark else [])]))
+        found.update(map(str, [*one.log, *([one.benchmark] if one.benchmark else [])]))
     return sorted(os.path.join(workdir, path) for path in found)
 
 
 def outputs_exist(job: JobExecutorInterface, workdir: str) -> bool:
-    """Whether all declared outputs are there."""
-    return all(os.path.lexists(os.path.join(workdir, path)) for path in _declared(job))
+    """Whether all declared outputs are there, pipes and sockets apart."""
+    return all(os.path.lexists(os.path.join(workdir, path)) for path in _files(job))
+
+
+def fixed_resources(workflow: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rules that are to run, with those of their resources that are known before any job is looked at."""
+    rules = {job.rule.name: job.rule for job in workflow.dag.needrun_jobs() if not job.is_local}
+    for name, rule in rules.items():
+        known = {key: found.value for key, found in rule.resources.items() if not found.is_evaluable()}
+        yield name, {key: value for key, value in known.items() if value is not None}
 
 
 def fingerprint_of(job: JobExecutorInterface, workdir: str, engine: str) -> str:
     """Hash of what the result depends on; an image with another one is stale."""
-    parts = [_parts(one, workdir) for one in single_jobs(job)]
+    made = set(_declared(job)) if job.is_group() else set()
+    parts = [_parts(one, workdir, made) for one in single_jobs(job)]
     return fingerprint({"jobs": parts, "engine": engine})
+
+
+def _files(job: JobExecutorInterface) -> list[str]:
+    """The declared outputs that are files (or folders): a pipe cannot be put back, and is gone at the end."""
+    outputs = (path for one in single_jobs(job) for path in one.output)
+    return [str(path) for path in outputs if not _NO_FILE & getattr(path, "flags", {}).keys()]
 
 
 def _declared(job: JobExecutorInterface) -> list[str]:
     return sorted(str(path) for one in single_jobs(job) for path in one.output)
 
 
-def _parts(job: Any, workdir: str) -> dict[str, Any]:
+def _parts(job: Any, workdir: str, made: set[str]) -> dict[str, Any]:
+    # What the group makes itself (`made`) is there or not, as far as it has come: that is no change of its inputs.
+    inputs = sorted(map(str, job.input))
     rule = job.rule
     conda = getattr(job, "conda_env", None)
     return {
@@ -68,7 +92,7 @@ def _parts(job: Any, workdir: str) -> dict[str, Any]:
         "wrapper": str(getattr(rule, "wrapper", None)),
         # Their text, as Snakemake compares them too; derived ones hold temporary paths.
         "params": sorted(repr(value) for value in job.non_derived_params),
-        "inputs": [_stamp(str(path), workdir) for path in sorted(map(str, job.input))],
+        "inputs": [[path, None] if path in made else _stamp(path, workdir) for path in inputs],
         "conda": conda.content.decode(errors="replace") if conda else None,
         "container": str(job.container_img_url),
         "threads": job.threads,
@@ -93,7 +117,7 @@ def _stamp(path: str, workdir: str) -> list[Any]:
             return [path, sorted(_listing(os.scandir(full)))]
         found = os.stat(full)
     except OSError:
-        return [path, None]  # in a remote storage, or made inside the group
+        return [path, None]  # in a remote storage
     return [path, found.st_size, found.st_mtime_ns]
 
 

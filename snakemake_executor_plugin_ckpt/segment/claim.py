@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from contextlib import suppress
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.errors import StateError
@@ -11,6 +13,9 @@ from snakemake_executor_plugin_ckpt.images.node import node_summary
 from snakemake_executor_plugin_ckpt.schedulers.base import Allocation
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
+
+#: Seconds that a killed supervisor may take to vanish.
+_END = 10.0
 
 
 def claim(folder: JobFolder, job: Job, scheduler: str, allocation: Allocation) -> tuple[Segment, list[Segment]]:
@@ -46,18 +51,33 @@ def claim(folder: JobFolder, job: Job, scheduler: str, allocation: Allocation) -
 
 def _end_of(folder: JobFolder, last: Segment, scheduler: str, allocation: Allocation) -> None:
     """Make sure that the segment before is over, or refuse."""
-    if last.outcome != "running" or folder.lost(last.number):
+    if last.outcome != "running":
+        return
+    owner = proc.ProcessId(last.host, last.boot, last.pid, last.pid_start)
+    if folder.lost(last.number):
+        # Whoever called it lost may have been wrong; here that can be seen, and made true.
+        if last.host == proc.host_name():
+            _make_sure(owner)
         return
     if (last.scheduler, last.job_id) == (scheduler, allocation.job_id):
         # One batch job runs once at a time: it was requeued, so its run before is dead.
         folder.declare_lost(last.number, "its batch job was started again")
         return
-    if last.host == proc.host_name():
-        owner = proc.ProcessId(last.host, last.boot, last.pid, last.pid_start)
-        if not owner.alive():
-            folder.declare_lost(last.number, f"its process {last.pid} on {last.host} is gone")
-            return
+    if last.host == proc.host_name() and not owner.alive():
+        folder.declare_lost(last.number, f"its process {last.pid} on {last.host} is gone")
+        return
     raise StateError(
         f"segment {last.number} (batch job {last.job_id} on {last.host}) has no outcome and may still be alive; "
         "the head decides when it is lost"
     )
+
+
+def _make_sure(owner: proc.ProcessId) -> None:
+    """End the supervisor of a lost segment; the kernel ends its payload with it."""
+    until = time.monotonic() + _END
+    while owner.alive():
+        with suppress(ProcessLookupError):
+            os.kill(owner.pid, signal.SIGKILL)
+        if time.monotonic() > until:
+            raise StateError(f"process {owner.pid} of a segment that was declared lost cannot be ended")
+        time.sleep(0.05)

@@ -24,6 +24,7 @@ from snakemake_executor_plugin_ckpt.segment.bandwidth import write_bandwidth
 from snakemake_executor_plugin_ckpt.segment.events import Events
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
+from snakemake_executor_plugin_ckpt.state.progress import stuck, too_many
 from snakemake_executor_plugin_ckpt.state.records import Failure, Job, Segment
 
 #: Seconds after the start when the tree is first looked at for things that cannot be saved, then how often.
@@ -89,6 +90,10 @@ class _Supervisor:
     def run(self) -> int:
         if reason := self.too_short():
             return self.failed("refused", reason)
+        # The head asks this too; but a chain that requeues by itself may have none.
+        counted = [earlier for earlier in self.history if earlier.number > (self.job.since or 0)]
+        if reason := stuck(counted) or too_many(counted, self.policy.max_segments):
+            return self.failed("stuck", reason)
         try:
             running = beginning.begin(
                 self.folder, self.job, self.segment, self.history, self.engine, self.time_to_restore()
@@ -130,9 +135,9 @@ class _Supervisor:
         now = time.monotonic()
         if self.events.signals() or "park" in requests or now >= self.save_at(running):
             self.stop_wanted = True
-        if now >= self.next_look:
-            self.look(running)
-        checkpoint = "checkpoint" in requests and not self.stop_wanted
+        # To fail at once is for a tree that CRIU itself refuses, so a save that goes on has the last word.
+        trial = now >= self.next_look and self.look(running) and self.policy.on_unsavable == "fail"
+        checkpoint = ("checkpoint" in requests or trial) and not self.stop_wanted
         if (self.stop_wanted or checkpoint) and now >= self.next_try:
             return self.save(running, parked="park" in requests, stop=not checkpoint)
         return None
@@ -174,16 +179,15 @@ class _Supervisor:
         self.failures += 1
         return None
 
-    def look(self, running: Running) -> None:
-        """Say early what will not be saved, while there is time to do something about it."""
+    def look(self, running: Running) -> bool:
+        """Say early what will not be saved, while there is time to do something about it; whether there is any."""
         self.next_look = time.monotonic() + _LOOK
         if not self.engine.can_save:
-            return
+            return False
         findings = self.engine.unsavable(running)
         for finding in findings:
             self.warn(f"cannot be saved: {finding}")
-        if findings and self.policy.on_unsavable == "fail":
-            self.stop_wanted = True  # the save will say it for certain, and end the job
+        return bool(findings)
 
     def warn(self, text: str) -> None:
         if text not in self.segment.warnings:

@@ -39,6 +39,13 @@ def stuck(segments: Sequence[Segment]) -> str | None:
         return None
     reasons = [text for segment in over[-PATIENCE:] for text in (segment.reason, *segment.warnings) if text]
     return (
-        f"no progress in {PATIENCE} segments: each ended before it came farther than {max(reached):.0f} s of computing"
-        + (f" ({reasons[-1]})" if reasons else "; give the rule more walltime")
+        f"no progress in {PATIENCE} segments: each ended before it came farther than {max(reached):.0f} s of computing "
+        f"({reasons[-1] if reasons else 'give the rule more walltime'}). The images are kept"
     )
+
+
+def too_many(segments: Sequence[Segment], limit: int) -> str | None:
+    """Why a job gets no further segment, if it has used up those that it may; else None."""
+    if len(segments) < limit:
+        return None
+    return f"{len(segments)} segments were used, which is the most allowed (--ckpt-max-segments); the images are kept"

@@ -14,7 +14,7 @@ SCHEMA = 1
 Outcome = Literal["running", "finished", "saved", "failed"]
 
 #: Why a segment failed, as `chain.decide` tells them apart.
-Failure = Literal["unsavable", "refused", "restore", "killed", "walltime", "error"]
+Failure = Literal["unsavable", "refused", "restore", "killed", "walltime", "stuck", "error"]
 
 
 @dataclass

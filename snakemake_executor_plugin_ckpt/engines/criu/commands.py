@@ -72,8 +72,8 @@ _REASONS: list[tuple[str, str]] = [
     (r"anon_inode:\[io_uring\]|io_uring", "io_uring: switch it off in the program (node: UV_USE_IO_URING=0)"),
     (
         r"deleted.*sem\.|/dev/shm/(sem\.|pym-).*\(deleted\)|Can't (?:open|stat) map_files|map_files",
-        "a mapping of a deleted file (Python's multiprocessing locks do this): needs criu with "
-        "CAP_CHECKPOINT_RESTORE (see `ckpt doctor`), or joblib/threads instead of multiprocessing",
+        "a mapping of a deleted file (Python's multiprocessing locks do this): use threads or processes without "
+        "shared locks, or have an admin give criu capabilities (`ckpt doctor`; --ckpt-criu-way capabilities)",
     ),
     (
         r"Connected TCP socket",

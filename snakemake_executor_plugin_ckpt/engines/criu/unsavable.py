@@ -30,13 +30,18 @@ _MAP = re.compile(r"^\S+ \S{3}(\S) \S+ \S+ (\d+)\s+(.*)$", re.MULTILINE)
 
 def find(pids: list[int], way: Way, tcp_close: bool = False) -> list[str]:
     """A line for each thing that cannot be saved, with its process and the way out."""
-    findings: list[str] = []
+    found: dict[str, list[int]] = {}
     sockets = set() if tcp_close or not pids else _established(pids[0])
     for pid in pids:
         with suppress(OSError):  # it ended meanwhile, or is not ours to read: CRIU will say
-            who = f"process {pid} ({proc.command_line(pid)})"
-            findings += [f"{who} {what}" for what in _of_process(pid, pids[0], way, sockets)]
-    return findings
+            for what in _of_process(pid, pids[0], way, sockets):
+                found.setdefault(what, []).append(pid)
+    return [f"{_who(who)} {what}" for what, who in found.items()]
+
+
+def _who(pids: list[int]) -> str:
+    others = f" and {len(pids) - 1} more" if len(pids) > 1 else ""
+    return f"process {pids[0]} ({proc.command_line(pids[0])}){others}"
 
 
 def _of_process(pid: int, first: int, way: Way, sockets: set[str]) -> Iterator[str]:
@@ -77,16 +82,22 @@ def _of_maps(maps: str, opened: set[str]) -> Iterator[str]:
             what = "uses Linux native asynchronous I/O; switch it off in the program"
         elif path.startswith("/memfd:") and shared == "s" and path in opened:
             # Stock CRIU saves and restores it, but parts the mapping from the file: silently wrong data.
-            what = f"shares memory through {path.split(' ')[0]}; needs a criu with file capabilities"
+            what = f"shares memory through {path.split(' ')[0]}; use --ckpt-criu-way capabilities"
         elif path.endswith(" (deleted)") and not path.startswith(("/dev/zero", "/memfd:")):
             # The kernel shows such a mapping's file only to CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
             what = (
-                f"maps the deleted file {path.removesuffix(' (deleted)')} (multiprocessing's locks do this); needs a "
-                "criu with file capabilities (see `ckpt doctor`), or threads instead of multiprocessing"
+                f"maps deleted files like {_family(path)} (multiprocessing's locks do this); use threads or processes "
+                "without shared locks, or have an admin give criu capabilities (`ckpt doctor`; --ckpt-criu-way capabilities)"
             )
         if what and what not in said:
             said.add(what)
             yield what
+
+
+def _family(path: str) -> str:
+    """A deleted file's path without the random end, so that six locks are said once."""
+    name = path.removesuffix(" (deleted)")
+    return re.sub(r"(/sem\.|/pym-).*", r"\1...", name)
 
 
 def _links(folder: Path) -> Iterator[str]:
