@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -44,6 +46,7 @@ class Executor(RemoteExecutor):
         settings = workflow.executor_settings or ExecutorSettings()
         self._workdir = os.getcwd()
         self._watched: dict[str, WatchedJob] = {}
+        self._makers: dict[str, Path] | None = None
         self._narrator = narrate.Narrator(logger)
         self._on_interrupt = settings.on_interrupt
         self._trouble = 0
@@ -91,15 +94,14 @@ class Executor(RemoteExecutor):
         policy = policy_for(self._base, snakejob.name_of(job), dict(job.resources), job.threads)
         key = snakejob.key_of(job, self._workdir)
         folder = JobFolder(self._state_dir / key)
+        if job.is_group() and (watched := self._regrouped(job, key, policy)):
+            return watched
         folder.make()
         fingerprint = snakejob.fingerprint_of(job, self._workdir, policy.engine)
         with folder.lock():
             old = folder.job()
-            if old is not None and self._goes_on(folder, old, fingerprint, job):
-                folder.clear_request("park")
-                watched = WatchedJob(folder, self._scheduler)
-                watched.renew(policy)
-                return watched
+            if old is not None and self._goes_on(folder, old, old.fingerprint == fingerprint, job):
+                return self._attach(folder, policy)
             if old is not None:
                 WatchedJob(folder, self._scheduler).stop(_STOP_LIMIT)
                 if old.fingerprint != fingerprint and folder.exit_status() is None:
@@ -107,8 +109,38 @@ class Executor(RemoteExecutor):
             self._begin(folder, key, job, policy, fingerprint, old)
         return WatchedJob(folder, self._scheduler)
 
-    def _goes_on(self, folder: JobFolder, old: Job, fingerprint: str, job: JobExecutorInterface) -> bool:
-        if old.fingerprint != fingerprint or old.acknowledged:
+    def _attach(self, folder: JobFolder, policy: Policy) -> WatchedJob:
+        folder.clear_request("park")
+        folder.clear_request("cancel")
+        watched = WatchedJob(folder, self._scheduler)
+        watched.renew(policy)
+        return watched
+
+    def _regrouped(self, job: JobExecutorInterface, key: str, policy: Policy) -> WatchedJob | None:
+        """The chain of a larger group of which this one is left, since its other jobs are done.
+
+        A chain that makes the same files and cannot be gone on with is ended: two would write at once.
+        """
+        if self._makers is None:
+            self._makers = head.unfinished(self._state_dir, self._workdir)
+        files = snakejob.watched_of(job, self._workdir)
+        for path in {self._makers[file] for file in files if file in self._makers and self._makers[file].name != key}:
+            folder = JobFolder(path)
+            with folder.lock():
+                old = folder.job()
+                if old is None or old.acknowledged:
+                    continue
+                fingerprint = snakejob.fingerprint_of(job, self._workdir, policy.engine, set(old.watched))
+                if self._goes_on(folder, old, snakejob.covers(old.fingerprint, fingerprint), job):
+                    return self._attach(folder, policy)
+                if old.key not in self._watched:
+                    WatchedJob(folder, self._scheduler).stop(_STOP_LIMIT)
+                    if folder.exit_status() is None:
+                        self._narrator.stale(old)
+        return None
+
+    def _goes_on(self, folder: JobFolder, old: Job, unchanged: bool, job: JobExecutorInterface) -> bool:
+        if not unchanged or old.acknowledged:
             return False
         status = folder.exit_status()
         if status is None:
@@ -161,13 +193,15 @@ class Executor(RemoteExecutor):
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Look at all jobs once; one question to the scheduler for all of them."""
-        infos = {info.aux["key"]: info for info in active_jobs if info.aux}
+        # Two jobs can be parts of one chain, of a group that was larger: see _regrouped.
+        infos = [info for info in active_jobs if info.aux]
+        watched = {info.aux["key"]: self._watched[info.aux["key"]] for info in infos}
         async with self.status_rate_limiter:
-            known = self._liveness([self._watched[key] for key in infos])
-        for key, info in infos.items():
+            known = self._liveness(list(watched.values()))
+        for info in infos:
             # A job that is being parked must not get a next segment in the same moment.
             with self._step_lock:
-                over = not self._ending and self._advance(self._watched[key], info, known)
+                over = not self._ending and self._advance(watched[info.aux["key"]], info, known)
             if not over:
                 yield info
 
@@ -220,7 +254,7 @@ class Executor(RemoteExecutor):
         self._watched.pop(watched.job.key, None)
 
     def _take_out(self, info: SubmittedJobInfo) -> None:
-        with self.lock:
+        with self.lock, suppress(ValueError):  # the status thread has it already, and passes it over
             self.active_jobs.remove(info)
 
     # -- ending ----------------------------------------------------------------------------------------------------

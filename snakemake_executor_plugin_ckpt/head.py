@@ -15,6 +15,7 @@ from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError, State
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Scheduler
 from snakemake_executor_plugin_ckpt.state import durable
+from snakemake_executor_plugin_ckpt.state.folder import job_folders
 
 #: A head on another machine that gave no sign of life for so long (s) is taken for dead.
 _LEASE = 60.0
@@ -68,6 +69,16 @@ def check(policy: Policy, scheduler: Scheduler) -> None:
             "this machine cannot save jobs: " + "; ".join(probe.problems) + ". `ckpt doctor` tells more; "
             "--ckpt-engine none runs the jobs without saving them"
         )
+
+
+def unfinished(state_dir: Path, workdir: str) -> dict[str, Path]:
+    """The job folder that makes a file, for all files of this workflow's unfinished chains."""
+    found: dict[str, Path] = {}
+    for folder in job_folders(state_dir):
+        job = folder.job()
+        if job is not None and job.workdir == workdir and not job.acknowledged:
+            found.update(dict.fromkeys(job.watched, folder.path))
+    return found
 
 
 def lease(state_dir: Path, workdir: str) -> SoftFileLease:

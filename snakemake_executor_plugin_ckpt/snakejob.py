@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,24 @@ def fixed_resources(workflow: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, {key: value for key, value in known.items() if value is not None}
 
 
-def fingerprint_of(job: JobExecutorInterface, workdir: str, engine: str) -> str:
-    """Hash of what the result depends on; an image with another one is stale."""
-    made = set(_declared(job)) if job.is_group() else set()
-    parts = [_parts(one, workdir, made) for one in single_jobs(job)]
-    return fingerprint({"jobs": parts, "engine": engine})
+def fingerprint_of(job: JobExecutorInterface, workdir: str, engine: str, made: Container[str] | None = None) -> str:
+    """Hash of what the result depends on; an image with another one is stale. A group's is those of its jobs.
+
+    Parameters
+    ----------
+    made
+        Absolute paths of what the chain itself makes: whether it is there already says nothing of its inputs.
+        None: the job's own outputs.
+    """
+    if made is None:
+        made = {os.path.join(workdir, path) for path in _declared(job)}
+    parts = {fingerprint({"jobs": [_parts(one, workdir, made)], "engine": engine}) for one in single_jobs(job)}
+    return "+".join(sorted(parts))
+
+
+def covers(whole: str, part: str) -> bool:
+    """Whether the fingerprint of a group holds that of another group, which is what is left of it."""
+    return set(part.split("+")) <= set(whole.split("+"))
 
 
 def _files(job: JobExecutorInterface) -> list[str]:
@@ -77,8 +90,7 @@ def _declared(job: JobExecutorInterface) -> list[str]:
     return sorted(str(path) for one in single_jobs(job) for path in one.output)
 
 
-def _parts(job: Any, workdir: str, made: set[str]) -> dict[str, Any]:
-    # What the group makes itself (`made`) is there or not, as far as it has come: that is no change of its inputs.
+def _parts(job: Any, workdir: str, made: Container[str]) -> dict[str, Any]:
     inputs = sorted(map(str, job.input))
     rule = job.rule
     conda = getattr(job, "conda_env", None)
@@ -92,7 +104,7 @@ def _parts(job: Any, workdir: str, made: set[str]) -> dict[str, Any]:
         "wrapper": str(getattr(rule, "wrapper", None)),
         # Their text, as Snakemake compares them too; derived ones hold temporary paths.
         "params": sorted(repr(value) for value in job.non_derived_params),
-        "inputs": [[path, None] if path in made else _stamp(path, workdir) for path in inputs],
+        "inputs": [[path, None] if os.path.join(workdir, path) in made else _stamp(path, workdir) for path in inputs],
         "conda": conda.content.decode(errors="replace") if conda else None,
         "container": str(job.container_img_url),
         "threads": job.threads,

@@ -1,4 +1,4 @@
-"""Reads what is known of jobs: state directories, job folders and their records. Nothing is changed, no scheduler asked."""
+"""Reads what is on record of jobs, in a state directory and its job folders. Nothing is changed, no scheduler asked."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 import time
 from collections.abc import Collection, Sequence
 
@@ -51,6 +52,13 @@ def cut(text: str, width: int) -> str:
     """A text in one line, of at most `width` characters."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 3].rstrip() + "..."
+
+
+def wrap(text: str, width: int, indent: int = 0) -> list[str]:
+    """A text in lines of at most `width` characters, those after the first indented; no word is broken."""
+    return textwrap.wrap(
+        text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def moment(seconds: float) -> str:

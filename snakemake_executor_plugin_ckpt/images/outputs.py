@@ -1,8 +1,8 @@
 """The files that a job writes, as they were at a save: noted with the image, put back before a restore.
 
 What was written after the save must not survive a restore: the restored program would write it again. A file
-that only grows is cut to its size at the save; one that is written in place is copied into the image; one that
-did not exist is removed.
+that only grows is cut to its size at the save; one that is or may be written in place is copied into the image;
+one that did not exist is removed, also from a folder that is an output.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -26,14 +28,17 @@ _TAIL = 1 << 16
 _FICLONE = 0x40049409  # linux/fs.h
 _NOT_OURS = ("/proc/", "/sys/", "/dev/")
 
-Method = Literal["absent", "cut", "copy"]
+#: A shared mapping of a file that may be written; the descriptor may be closed already.
+_MAPPED = re.compile(r"^\S+ .w.s \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
+
+Method = Literal["absent", "cut", "copy", "folder"]
 
 
 @dataclass(frozen=True)
 class _Opener:
     """One descriptor through which a file is written."""
 
-    append: bool
+    in_place: bool
     position: int
 
 
@@ -51,8 +56,9 @@ def snapshot(watched: Iterable[str], pids: list[int], folder: Path) -> None:
     """
     openers = _open_for_writing(pids)
     entries: list[dict[str, Any]] = []
-    for path in sorted({*_expand(watched), *openers}):
-        entries.append(_note(path, openers.get(path, []), folder, len(entries)))
+    for path in sorted({*_expand(map(os.path.realpath, watched)), *openers}):
+        if not _is_special(path):
+            entries.append(_note(path, openers.get(path, []), folder, len(entries)))
     (folder / NAME).write_bytes(durable.to_yaml({"files": entries}))
     for path in openers:
         with suppress(OSError):  # the payload's own files must be on the disk before the image counts
@@ -80,6 +86,8 @@ def _note(path: str, openers: list[_Opener], folder: Path, index: int) -> dict[s
         found = os.stat(path)
     except OSError:
         return {"path": path, "method": "absent"}
+    if stat.S_ISDIR(found.st_mode):
+        return {"path": path, "method": "folder", "names": sorted(os.listdir(path))}
     entry: dict[str, Any] = {
         "path": path,
         "method": "cut",
@@ -87,7 +95,7 @@ def _note(path: str, openers: list[_Opener], folder: Path, index: int) -> dict[s
         "mtime_ns": found.st_mtime_ns,
         "inode": found.st_ino,
     }
-    if all(opener.append or opener.position == found.st_size for opener in openers):
+    if all(not one.in_place or one.position == found.st_size for one in openers):
         entry["tail"] = _tail(path, found.st_size)
         return entry
     copy = Path(_COPIES, f"{index:06d}")
@@ -106,6 +114,9 @@ def _difference(entry: dict[str, Any], folder: Path) -> str | None:
         raise ImageRefused(f"the file {path}, which the job had at the save, is gone") from None
     if entry["method"] == "absent":
         return "did not exist at the save, removed"
+    if entry["method"] == "folder":
+        new = len(set(os.listdir(path)) - set(entry["names"]))
+        return f"{new} files in it did not exist at the save, removed" if new else None
     if (now.st_size, now.st_mtime_ns, now.st_ino) == (entry["size"], entry["mtime_ns"], entry["inode"]):
         return None
     if entry["method"] == "copy":
@@ -121,7 +132,10 @@ def _difference(entry: dict[str, Any], folder: Path) -> str | None:
 def _put_back(entry: dict[str, Any], folder: Path) -> None:
     path = Path(entry["path"])
     if entry["method"] == "absent":
-        path.unlink()
+        _remove(path)
+    elif entry["method"] == "folder":
+        for name in set(os.listdir(path)) - set(entry["names"]):
+            _remove(path / name)
     elif entry["method"] == "cut":
         os.truncate(path, entry["size"])
     else:
@@ -129,10 +143,28 @@ def _put_back(entry: dict[str, Any], folder: Path) -> None:
         _copy(folder / entry["copy"], path)
 
 
+def _remove(path: Path) -> None:
+    """Remove whatever it is; a folder before it may have taken it along already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is a pipe, a device or a socket: has no content of its own, and to read it would take from it."""
+    try:
+        kind = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+
+
 def _expand(watched: Iterable[str]) -> Iterator[str]:
     for path in watched:
         if os.path.isdir(path):
             for root, _, names in os.walk(path):
+                yield root
                 yield from (os.path.join(root, name) for name in names)
         else:
             yield path
@@ -145,6 +177,9 @@ def _open_for_writing(pids: list[int]) -> dict[str, list[_Opener]]:
             for number in os.listdir(f"/proc/{pid}/fd"):
                 with suppress(OSError):
                     _add_opener(found, pid, number)
+            for path in set(_MAPPED.findall(Path(f"/proc/{pid}/maps").read_text())):
+                with suppress(OSError):
+                    _add(found, path, _Opener(in_place=True, position=-1))
     return found
 
 
@@ -155,12 +190,18 @@ def _add_opener(found: dict[str, list[_Opener]], pid: int, number: str) -> None:
     flags = int(info["flags"], 8)
     if flags & os.O_ACCMODE == os.O_RDONLY:
         return
-    path = os.readlink(f"/proc/{pid}/fd/{number}")
+    # Who also reads may go back and write anew (HDF5, SQLite, zip), wherever the position is just now.
+    position = -1 if flags & os.O_ACCMODE == os.O_RDWR else int(info["pos"])
+    opener = _Opener(in_place=not flags & os.O_APPEND, position=position)
+    _add(found, os.readlink(f"/proc/{pid}/fd/{number}"), opener)
+
+
+def _add(found: dict[str, list[_Opener]], path: str, opener: _Opener) -> None:
     # An unlinked file has no path, travels in the image, and nobody else can change it.
     if not path.startswith("/") or path.startswith(_NOT_OURS) or path.endswith(" (deleted)"):
         return
     if stat.S_ISREG(os.stat(path).st_mode):
-        found.setdefault(path, []).append(_Opener(bool(flags & os.O_APPEND), int(info["pos"])))
+        found.setdefault(path, []).append(opener)
 
 
 def _tail(path: str, size: int) -> str:

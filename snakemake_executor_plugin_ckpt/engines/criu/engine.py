@@ -51,7 +51,8 @@ class CriuEngine(Engine):
         self._scratch: Path | None = None
 
     @cached_property
-    def _criu(self) -> commands.Criu:
+    def criu(self) -> commands.Criu:
+        """The program that is used, and its command lines."""
         binary, _ = locate.locate(self.options)
         return commands.Criu(binary, self.options.get("tcp") == "close")
 
@@ -63,7 +64,7 @@ class CriuEngine(Engine):
                 return way
         if os.getuid() == 0:
             return "root" if trial.enters("root") is None else "rootless"
-        if trial.enters("rootless") is not None and trial.has_file_capabilities(self._criu.binary):
+        if trial.enters("rootless") is not None and trial.has_file_capabilities(self.criu.binary):
             return "capabilities"
         return "rootless"
 
@@ -111,7 +112,7 @@ class CriuEngine(Engine):
             frozen()
 
         with Stages(self._scratch_folder()) as stages:
-            argv = self._criu.dump(running.payload, folder, stages.folder, stages.script, stop)
+            argv = self.criu.dump(running.payload, folder, stages.folder, stages.script, stop)
             stages.watch(running, self._command(argv, stages.folder, stages.environment), complete, limit)
             if stages.error is not None:
                 raise stages.error
@@ -130,7 +131,7 @@ class CriuEngine(Engine):
             if self.way != "capabilities":
                 running.ask("last_pid", commands.highest_pid(os.listdir(folder)), "last_pid")
             pidfile = work / "pid"
-            argv = self._criu.restore(folder, work, pidfile)
+            argv = self.criu.restore(folder, work, pidfile)
             status = running.ask("run", self._command(argv, work, {}), "ran", limit)
             if status != 0:
                 raise _failure(work, "criu restore", status)

@@ -112,7 +112,10 @@ def _missing(way: Way, binary: str) -> str:
         reason = enters(way)
         return "" if reason is None else f"{reason}. {_ALLOW}"
     if not has_file_capabilities(binary):
-        return f"an admin can give it once per node: setcap cap_checkpoint_restore+eip {binary}"
+        return (
+            f"an admin can give it once per node: setcap cap_checkpoint_restore+eip {binary} "
+            "(cap_checkpoint_restore,cap_setpcap+eip where jobs run with a reduced bounding set)"
+        )
     return ""
 
 

@@ -25,7 +25,7 @@ _DESCRIPTORS = {
 }
 _NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts")
 _ESTABLISHED = "01"
-_MAP = re.compile(r"^\S+ \S{3}(\S) \S+ \S+ (\d+)\s+(.*)$", re.MULTILINE)
+_MAP = re.compile(r"^\S+ \S{3}(\S) \S+ \S+ (\d+) +(.*)$", re.MULTILINE)
 
 
 def find(pids: list[int], way: Way, tcp_close: bool = False) -> list[str]:
@@ -87,7 +87,7 @@ def _of_maps(maps: str, opened: set[str]) -> Iterator[str]:
             # The kernel shows such a mapping's file only to CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
             what = (
                 f"maps deleted files like {_family(path)} (multiprocessing's locks do this); use threads or processes "
-                "without shared locks, or have an admin give criu capabilities (`ckpt doctor`; --ckpt-criu-way capabilities)"
+                "without shared locks, or have an admin give criu capabilities (`ckpt doctor`), and --ckpt-criu-way capabilities"
             )
         if what and what not in said:
             said.add(what)
