@@ -36,6 +36,9 @@ _LOCAL_ROUND = 0.5
 _STOP_LIMIT = 120.0
 #: Rounds of trouble (a full, absent or slow disk, a scheduler that does not answer) between two messages of it.
 _SAY_EVERY = 30
+#: A rule's `retries` are for the head, which asks for other resources with each attempt; but the in-job Snakemake
+#: would make them too (slurm plugin's issue 284: --retries 0 does not hold for them, and this does).
+_NO_RETRIES_INSIDE = "--preemptible-rules --preemptible-retries 0"
 
 
 class Executor(RemoteExecutor):
@@ -174,7 +177,7 @@ class Executor(RemoteExecutor):
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
         """The in-job Snakemake's arguments; it must not wait for the head's temporary folder, which dies with it."""
-        arguments: str = RealExecutor.get_job_args(self, job, **kwargs)
+        arguments = f"{RealExecutor.get_job_args(self, job, **kwargs)} {_NO_RETRIES_INSIDE}"
         if SharedFSUsage.INPUT_OUTPUT not in self.workflow.storage_settings.shared_fs_usage:
             return arguments
         # In a file of the job folder: a list of thousands of inputs is too long for a command line.

@@ -47,6 +47,8 @@ class Narrator:
             # A job of one segment is told by Snakemake itself.
             if segment.outcome != "running" and (segment.outcome != "finished" or segment.number > 1):
                 self._once(watched, segment, segment.outcome, _told(segment))
+            elif segment.outcome == "running" and (lost := watched.folder.lost(segment.number)) is not None:
+                self._once(watched, segment, "lost", f"segment {segment.number} was lost: {lost}", warning=True)
             for text in segment.warnings:
                 self._once(watched, segment, text, f"segment {segment.number}: {text}", warning=True)
 

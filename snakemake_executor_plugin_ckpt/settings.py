@@ -3,6 +3,7 @@
 No postponed annotations here: Snakemake reads the types of the fields as objects.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,7 @@ def _number(option: str, value: object, good: Callable[[float], bool], remedy: s
         number = float(str(value))
     except ValueError:
         raise BadSetting(option, value, remedy) from None
-    if not good(number):
+    if not (math.isfinite(number) and good(number)):
         raise BadSetting(option, value, remedy)
     return number
 

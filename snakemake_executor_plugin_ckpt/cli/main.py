@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -127,6 +128,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from snakemake_executor_plugin_ckpt.cli.facts import UsageError
     from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError
 
+    _accept_all_names()
     try:
         status: int = import_module(f"{_PACKAGE}.{arguments.command}").run(arguments)
         sys.stdout.flush()
@@ -135,10 +137,20 @@ def _run(arguments: argparse.Namespace) -> int:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (CkptError, OSError) as error:
+    except CkptError as error:
         print(f"ckpt: {error}", file=sys.stderr)
         return 2 if isinstance(error, (UsageError, BadSetting)) else 1
+    except OSError as error:
+        print(f"ckpt: {error.filename}: {error.strerror}" if error.filename else f"ckpt: {error}", file=sys.stderr)
+        return 1
     return status
+
+
+def _accept_all_names() -> None:
+    """A file name that the terminal cannot show is shown escaped, and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _let_stdout_go() -> None:

@@ -18,6 +18,8 @@ _MEANING = {
 }
 #: A gap between two segments (s) that is worth a word.
 _GAP = 1.0
+#: Seconds below which a part is nothing: there was no image to verify.
+_NOTHING = 0.001
 _NARROWEST = 10
 
 
@@ -92,7 +94,7 @@ def _bar(one: SegmentView, before: SegmentView | None) -> Bar:
     ]
     gap = one.started - before.ended if before is not None and before.ended is not None else 0.0
     note = one.outcome + (f", after a wait of {format_duration(gap)}" if gap >= _GAP else "")
-    return Bar(str(one.number), parts, note)
+    return Bar(str(one.number), [part for part in parts if part[1] >= _NOTHING], note)
 
 
 def _legend(bars: Sequence[Bar]) -> list[str]:

@@ -241,8 +241,8 @@ def segments(facts: Facts, now: float, attempt: int | None = None) -> list[Segme
     attempt = facts.job.attempt if attempt is None else attempt
     mine = _of_attempt(facts, attempt)
     kept = _kept(facts, mine, now)
-    following = [*(one.started for one in mine[1:]), None]
-    return [_segment(facts, one, after, now, one.number in kept) for one, after in zip(mine, following, strict=True)]
+    following = (one.started for one in mine[1:])
+    return [_segment(facts, one, next(following, None), now, one.number in kept) for one in mine]
 
 
 def _of_attempt(facts: Facts, attempt: int) -> list[Segment]:

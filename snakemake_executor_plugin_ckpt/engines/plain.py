@@ -44,11 +44,21 @@ class PlainRunning:
         return [self._child.pid, *proc.descendants(self._child.pid)]
 
     def kill(self) -> None:
-        """See `Running.kill`."""
-        for pid in reversed(self.pids()):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """See `Running.kill`; stopped first, so that none starts another one while they are ended."""
+        if self._child.poll() is not None:
+            return  # done already: the number may be another process's by now
+        stopped: set[int] = set()
+        while new := set(self.pids()) - stopped:
+            _send(new, signal.SIGSTOP)
+            stopped |= new
+        _send(stopped, signal.SIGKILL)
         self._child.wait()
+
+
+def _send(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 class Plain(Engine):

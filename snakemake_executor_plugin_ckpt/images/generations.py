@@ -86,6 +86,8 @@ def choose(images: Path, wanted: Wanted, newest: int | None = None) -> tuple[Man
         folder = path_of(images, generation)
         try:
             manifest = manifests.read(folder)
+            if manifest.generation != generation:
+                raise ImageRefused(f"damaged: it is image {manifest.generation} under another name")
             manifests.check_belongs(manifest, wanted)
             manifests.check_content(folder, manifest)
         except (ImageRefused, OSError) as error:

@@ -106,14 +106,14 @@ def _note(path: str, openers: list[_Opener], folder: Path, index: int) -> dict[s
 
 def _difference(entry: dict[str, Any], folder: Path) -> str | None:
     path = entry["path"]
+    if entry["method"] == "absent":
+        return "did not exist at the save, removed" if os.path.lexists(path) else None
     try:
         now = os.stat(path)
     except OSError:
-        if entry["method"] == "absent" or (entry["method"] == "copy" and (folder / entry["copy"]).exists()):
-            return None if entry["method"] == "absent" else "was gone, put back from the image"
+        if entry["method"] == "copy" and (folder / entry["copy"]).exists():
+            return "was gone, put back from the image"
         raise ImageRefused(f"the file {path}, which the job had at the save, is gone") from None
-    if entry["method"] == "absent":
-        return "did not exist at the save, removed"
     if entry["method"] == "folder":
         new = len(set(os.listdir(path)) - set(entry["names"]))
         return f"{new} files in it did not exist at the save, removed" if new else None
@@ -152,11 +152,11 @@ def _remove(path: Path) -> None:
 
 
 def _is_special(path: str) -> bool:
-    """Whether it is a pipe, a device or a socket: has no content of its own, and to read it would take from it."""
+    """Whether it has no content of its own (and to read a pipe would take from it): pipe, device, dangling link."""
     try:
         kind = os.stat(path).st_mode
     except OSError:
-        return False
+        return os.path.islink(path)
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
 
 

@@ -73,7 +73,10 @@ class Local(Scheduler):
         return {job_id: self._liveness(job_id) for job_id in job_ids}
 
     def _liveness(self, job_id: str) -> Liveness:
-        keeper = self._keeper(job_id)
+        try:
+            keeper = self._keeper(job_id)
+        except (SchedulerError, OSError):
+            return Liveness.UNKNOWN
         if keeper is None:
             return Liveness.GONE
         if keeper.host != host_name():

@@ -77,16 +77,19 @@ def _wait(pid: int, limit: float | None) -> tuple[int | None, bool]:
 
 
 def _start(script: str, environment: dict[str, str]) -> int:
+    keeper = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(script, environment)
+        _become(script, environment, keeper)
     return pid
 
 
-def _become(script: str, environment: dict[str, str]) -> NoReturn:
+def _become(script: str, environment: dict[str, str], keeper: int) -> NoReturn:
     with suppress(OSError):
         # As with a batch system: the job does not outlive who answers for it.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != keeper:  # it died before the kernel knew that this one must not outlive it
+            os._exit(127)
         os.setsid()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

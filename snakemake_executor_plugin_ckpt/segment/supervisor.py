@@ -40,7 +40,7 @@ def run(path: Path) -> int:
     if job is None:
         raise StateError(f"{path} is not a job folder (no job.yaml)")
     if (status := folder.exit_status()) is not None:
-        return _batch_status(status)  # a requeue too many: the job is over
+        return _final_status(status)  # a requeue too many: the job is over
     policy = Policy.from_dict(job.policy)
     scheduler = load_scheduler(policy.scheduler_place, path.parent)
     allocation = scheduler.allocation(os.environ)
@@ -137,6 +137,10 @@ class _Supervisor:
             self.stop_wanted = True
         # To fail at once is for a tree that CRIU itself refuses, so a save that goes on has the last word.
         trial = now >= self.next_look and self.look(running) and self.policy.on_unsavable == "fail"
+        if "checkpoint" in requests and not self.engine.can_save:
+            self.folder.clear_request("checkpoint")
+            self.warn("a save was asked for, but the job is not saved (ckpt: 0); it goes on")
+            requests.discard("checkpoint")
         checkpoint = ("checkpoint" in requests or trial) and not self.stop_wanted
         if (self.stop_wanted or checkpoint) and now >= self.next_try:
             return self.save(running, parked="park" in requests, stop=not checkpoint)
@@ -157,6 +161,8 @@ class _Supervisor:
             return self.save_failed(error)
         self.failures = 0
         self.segment.useful = useful
+        assert self.segment.generation is not None
+        self.segment.images[self.segment.generation] = useful
         if not stop:
             self.measured.append(deadline.Measured(self.segment.resident or 0, self.segment.frozen or 0.0))
             self.folder.clear_request("checkpoint")
@@ -236,12 +242,12 @@ class _Supervisor:
     def finished(self, status: int) -> int:
         if self.folder.exit_status() is None:
             # The payload's shell was killed, or could not write: the wait status is as good.
-            durable.replace(self.folder.exit_file, f"{_batch_status(status)}\n".encode())
+            durable.replace(self.folder.exit_file, f"{_shell_status(status)}\n".encode())
         self.segment.exit = status if status < 0 else self.folder.exit_status()
         self.segment.useful = time.monotonic() - self.started
         self.segment.failure = self.segment.reason = None
         self.close("finished")
-        return _batch_status(status)
+        return _final_status(status)
 
     def failed(self, failure: Failure, reason: str, parked: bool = False) -> int:
         self.segment.failure, self.segment.reason = failure, reason
@@ -265,9 +271,14 @@ class _Supervisor:
         self.folder.update(self.segment)
 
 
-def _batch_status(status: int) -> int:
+def _shell_status(status: int) -> int:
     """An exit status as shells give it: 128 + the signal's number for a death by signal."""
     return 128 - status if status < 0 else status
+
+
+def _final_status(status: int) -> int:
+    """The batch job's exit status when the job is over: never the one that starts another segment."""
+    return FAILED if _shell_status(status) == REQUEUE else _shell_status(status)
 
 
 def _own_age() -> float:

@@ -199,7 +199,8 @@ def job_folders(state_dir: Path) -> Iterator[JobFolder]:
     if not state_dir.is_dir():
         return
     for path in sorted(state_dir.iterdir()):
-        if (path / "job.yaml").is_file():
+        # os.path and not Path.is_file, which raises for a folder that is another user's
+        if os.path.isfile(path / "job.yaml"):
             yield JobFolder(path)
 
 

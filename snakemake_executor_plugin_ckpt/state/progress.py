@@ -11,18 +11,17 @@ PATIENCE = 3
 
 
 def depths(segments: Sequence[Segment]) -> list[float]:
-    """How far into the job (s of computing) each segment's image is; 0 for one that saved nothing.
+    """How far into the job (s of computing) each segment's newest image is; 0 for one that saved nothing.
 
     A restored segment goes on from the depth of its image, one that started again from 0.
     """
-    image_depth: dict[int, float] = {}
+    of_image: dict[int, float] = {}
     found = []
     for segment in segments:
-        depth = 0.0
-        if segment.generation is not None:
-            depth = image_depth.get(segment.restored_from or 0, 0.0) + segment.useful
-            image_depth[segment.generation] = depth
-        found.append(depth)
+        begun = of_image.get(segment.restored_from or 0, 0.0)
+        for generation, useful in segment.images.items():
+            of_image[generation] = begun + useful
+        found.append(max((of_image[generation] for generation in segment.images), default=0.0))
     return found
 
 

@@ -66,6 +66,8 @@ class Segment(Record):
         Memory of the tree at the save.
     restored_from, generation
         The image it began with, and the newest that it wrote.
+    images
+        All that it wrote, each with the seconds in which the payload had run till then.
     """
 
     number: int
@@ -97,6 +99,7 @@ class Segment(Record):
     startup: float | None = None
     useful: float = 0.0
     parked: bool | None = None
+    images: dict[int, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
 

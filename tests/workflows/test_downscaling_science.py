@@ -98,9 +98,9 @@ def extraterrestrial(year: int, month: int, latitude: float, tilt: float = 0.0) 
         eccentricity = 1 + 0.03344 * math.cos(2 * math.pi * day.timetuple().tm_yday / 365.25 - 0.048869)
         sunset = math.acos(-math.tan(phi) * math.tan(delta))
         hours = min(sunset, math.acos(-math.tan(phi - beta) * math.tan(delta)))
-        incidence = math.cos(phi - beta) * math.cos(delta) * math.sin(hours) + hours * math.sin(
-            phi - beta
-        ) * math.sin(delta)
+        incidence = math.cos(phi - beta) * math.cos(delta) * math.sin(hours) + hours * math.sin(phi - beta) * math.sin(
+            delta
+        )
         total += 24 / math.pi * 1.367 * eccentricity * incidence
         day += timedelta(days=1)
     return total
@@ -216,9 +216,7 @@ def saga_that(folder: Path, before: str = "", after: str = "") -> str:
     """A PATH on which saga_cmd is the real one with shell code before and after it."""
     wrapper = folder / "bin" / "saga_cmd"
     wrapper.parent.mkdir()
-    wrapper.write_text(
-        f'#!/bin/bash\n{before}\n"{shutil.which("saga_cmd")}" "$@"\nstatus=$?\n{after}\nexit $status\n'
-    )
+    wrapper.write_text(f'#!/bin/bash\n{before}\n"{shutil.which("saga_cmd")}" "$@"\nstatus=$?\n{after}\nexit $status\n')
     wrapper.chmod(0o755)
     return f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -271,9 +269,7 @@ def test_a_truncated_relief_is_refused(ridge: Path) -> None:
 )
 def test_a_bad_configuration_gives_one_clear_error(setting: str, message: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "snakemake", "-n", "-s", str(WORKFLOW / "workflow" / "Snakefile")]
-    done = subprocess.run(
-        [*command, "--config", setting], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([*command, "--config", setting], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert message in said

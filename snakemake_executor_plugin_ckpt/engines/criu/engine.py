@@ -116,14 +116,19 @@ class CriuEngine(Engine):
             stages.watch(running, self._command(argv, stages.folder, stages.environment), complete, limit)
             if stages.error is not None:
                 raise stages.error
-            if stages.status != 0:
+            # From the commit of an image that is to stop the tree on, there is no way back: criu may have ended
+            # a part of it already. What is left is the caller's to kill.
+            if stages.status != 0 and not (stop and stages.accepted):
                 _keep_log(stages.folder, folder)
                 raise _failure(stages.folder, "criu dump", stages.status)
         return SaveStats(dump=dumped - begin, frozen=time.monotonic() - begin)
 
     def restore(self, folder: Path, payload: Payload, limit: float) -> CriuRunning:
         """See `Engine.restore`."""
-        clocks = Clocks(**json.loads((folder / _CLOCKS).read_text()))
+        try:
+            clocks = Clocks(**json.loads((folder / _CLOCKS).read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise EngineError(f"{folder} holds no image of criu: {error}") from error
         running = CriuRunning(self.way, clocks, None)
         work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._scratch_folder()))
         try:
@@ -137,7 +142,7 @@ class CriuEngine(Engine):
                 raise _failure(work, "criu restore", status)
             running.payload = int(pidfile.read_text())
             running.ask("adopt", running.payload, "adopted")
-        except (EngineError, OSError) as error:
+        except Exception as error:
             # A restore that fails in one thread can hang for ever; the end of the pid namespace ends it all.
             running.kill()
             raise error if isinstance(error, EngineError) else EngineError(str(error)) from error

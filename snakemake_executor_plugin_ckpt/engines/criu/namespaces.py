@@ -13,6 +13,7 @@ capabilities
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import suppress
@@ -79,8 +80,9 @@ def _set_clocks(clocks: Clocks | None) -> None:
         ("monotonic", clocks.monotonic, now.monotonic),
         ("boottime", clocks.boottime, now.boottime),
     ):
-        # Whole seconds, rounded up: a monotonic clock must never seem to go back.
-        lines.append(f"{name} {int(then - here // 1) + 1} 0\n")
+        # Rounded up: a monotonic clock must never seem to go back. The nanoseconds are never negative.
+        seconds, nanoseconds = divmod(math.ceil((then - here) * 1e9), 10**9)
+        lines.append(f"{name} {seconds} {nanoseconds}\n")
     Path("/proc/self/timens_offsets").write_text("".join(lines))
 
 

@@ -59,6 +59,8 @@ class CriuRunning:
 
     def kill(self) -> None:
         """See `Running.kill`; the kernel ends all of a pid namespace with its first process."""
+        if self._control.fileno() < 0:
+            return  # done already: the number may be another process's by now
         below = proc.descendants(self.init) if self.way == "capabilities" else []
         for pid in [self.init, *below]:
             with suppress(ProcessLookupError):

@@ -59,7 +59,7 @@ def probe(engine: CriuEngine, wish: str) -> Probe:
     version = ".".join(map(str, numbers))
     try:
         _round_trip(engine)
-    except EngineError as error:
+    except (EngineError, OSError) as error:
         problems = [f"{engine.way}: {error}"]
         problems += [f"{way}: {reason}" for way in WAYS if way != engine.way and (reason := _missing(way, binary))]
         if wish != "auto":

@@ -1,0 +1,58 @@
+"""What all tests share: which tests run for whom, and that nothing is skipped unseen where CKPT_NO_SKIP=1."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.engines import Trial
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests that need root to those who ask for them (``-m root``)."""
+    if re.search(r"\broot\b", config.option.markexpr):
+        return
+    wanted = [item for item in items if item.get_closest_marker("root") is None]
+    if len(wanted) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("root") is not None])
+        items[:] = wanted
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallInfo[None], None]:
+    """Have a skipped test fail where nothing may be missing."""
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    if _no_skip() and report.skipped and not hasattr(report, "wasxfail"):
+        if item.get_closest_marker("root") is None:
+            report.outcome = "failed"
+            report.longrepr = f"skipped, and CKPT_NO_SKIP is 1: {_reason(report)}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report() -> Generator[None, None, None]:
+    """The same for whole modules."""
+    outcome = yield
+    report: pytest.CollectReport = outcome.get_result()  # type: ignore[attr-defined]
+    if _no_skip() and report.skipped:
+        reason = _reason(report)
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CKPT_NO_SKIP is 1: {reason}"
+
+
+def _no_skip() -> bool:
+    return os.environ.get("CKPT_NO_SKIP") == "1"
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    """Payloads under an engine, all ended with the test."""
+    with Trial(tmp_path) as made:
+        yield made

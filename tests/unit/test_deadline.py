@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from snakemake_executor_plugin_ckpt.segment.deadline import (
+    BASE,
+    Measured,
+    deadline,
+    reserve,
+    save_time,
+    too_short,
+)
+
+GIB = 1 << 30
+
+
+def test_the_first_save_takes_memory_over_bandwidth_and_a_base() -> None:
+    assert save_time([], 4 * GIB, GIB) == BASE + 4
+
+
+@pytest.mark.parametrize("bandwidth", [None, 0.0])
+def test_an_unknown_bandwidth_leaves_the_base(bandwidth: float | None) -> None:
+    assert save_time([], GIB, bandwidth) == BASE
+
+
+def test_a_measured_save_counts_instead_of_the_bandwidth() -> None:
+    assert save_time([Measured(GIB, 3.0)], GIB, 1.0) == 3.0
+
+
+def test_a_measured_save_is_scaled_to_more_memory() -> None:
+    assert save_time([Measured(GIB, BASE + 2)], 3 * GIB, None) == BASE + 6
+
+
+def test_less_memory_is_not_taken_to_be_quicker() -> None:
+    assert save_time([Measured(GIB, 3.0)], 1, None) == 3.0
+
+
+def test_the_slow_saves_count_and_not_the_usual_ones() -> None:
+    measured = [Measured(GIB, 1.0 + n) for n in range(10)]
+    assert save_time(measured, GIB, None) == 9.0
+    assert save_time(measured[:3], GIB, None) == 3.0
+
+
+@pytest.mark.parametrize("measured", [Measured(0, 2.0), Measured(GIB, 0.0)])
+def test_senseless_measurements_do_no_harm(measured: Measured) -> None:
+    assert save_time([measured], GIB, None) >= BASE
+
+
+@pytest.mark.parametrize(("expected", "reserved"), [(10, 15), (0.1, 2), (4000, 3600), (0, 2), (1e12, 3600)])
+def test_the_reserve_is_the_margin_between_floor_and_ceiling(expected: float, reserved: float) -> None:
+    assert reserve(expected, 1.5, 2.0, 3600.0) == reserved
+
+
+def test_the_deadline_leaves_reserve_and_grace() -> None:
+    assert deadline(1000.0, 30.0, 5.0) == 965.0
+
+
+@pytest.mark.parametrize(
+    ("remaining", "refused"), [(10.0, True), (9.0, True), (-5.0, True), (10.01, False), (1e9, False)]
+)
+def test_a_walltime_is_too_short_when_nothing_is_left_to_compute_in(remaining: float, refused: bool) -> None:
+    assert (too_short(remaining, 3.0, 5.0, 2.0) is not None) == refused
+
+
+def test_a_refusal_shows_the_arithmetic_and_the_way_out() -> None:
+    text = too_short(9.0, 3.0, 5.0, 2.0)
+    assert text is not None
+    for part in ("9.0 s", "3.0 s", "5.0 s", "2.0 s", "10.0 s", "--ckpt-walltime", "runtime"):
+        assert part in text

@@ -1,0 +1,236 @@
+"""Manifests and generations: only the right image, whole, is ever chosen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snakemake_executor_plugin_ckpt.errors import ImageRefused
+from snakemake_executor_plugin_ckpt.images import generations, manifest
+from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
+from snakemake_executor_plugin_ckpt.images.node import incompatible, node_class, node_summary
+
+NODE = {"machine": "x86_64", "kernel": "6.1", "libc": "glibc 2.36", "cpu_flags": "avx avx2 sse"}
+WANTED = Wanted("key", 1, "fp", "criu", NODE)
+
+
+def make(images: Path, generation: int, **more: Any) -> Path:
+    """A committed generation."""
+    images.mkdir(exist_ok=True)
+    partial = generations.begin(images, generation)
+    (partial / "tree" / "core-1000.img").write_bytes(b"core" * 1000 + bytes([generation % 256]))
+    (partial / "tree" / "pages-1.img").write_bytes(os.urandom(70000))
+    (partial / "tree" / "empty").touch()
+    (partial / "outputs.yaml").write_text("files: []\n")
+    fields: dict[str, Any] = {
+        "job": "key", "attempt": 1, "fingerprint": "fp", "generation": generation, "segment": generation,
+        "engine": "criu", "engine_version": "4.2", "node": NODE, "created": 1.5, **more,
+    }  # fmt: skip
+    assert generations.commit(partial, images, Manifest(**fields)) == 74001 + len("files: []\n")
+    return generations.path_of(images, generation)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    made = tmp_path / "images"
+    make(made, 1)
+    make(made, 2)
+    return made
+
+
+def refusal(images: Path, wanted: Wanted = WANTED) -> str:
+    """Why the newest generation is refused; the one before must be taken instead."""
+    chosen, refused = generations.choose(images, wanted)
+    assert chosen is not None
+    assert chosen.generation == 1
+    assert len(refused) == 1
+    assert refused[0].startswith("image 2: ")
+    return refused[0]
+
+
+def test_the_newest_good_image_is_chosen(images: Path) -> None:
+    chosen, refused = generations.choose(images, WANTED)
+    assert chosen is not None
+    assert (chosen.generation, refused) == (2, [])
+
+
+def edit(old: bytes, new: bytes) -> Callable[[Path], object]:
+    def apply(image: Path) -> None:
+        path = image / manifest.NAME
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+
+    return apply
+
+
+def flip(name: str, position: int) -> Callable[[Path], object]:
+    def apply(image: Path) -> None:
+        content = bytearray((image / name).read_bytes())
+        content[position] ^= 1
+        (image / name).write_bytes(content)
+
+    return apply
+
+
+DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
+    ("a file cut short", lambda i: os.truncate(i / "tree/pages-1.img", 69999), "damaged: tree/pages-1.img has 69999 bytes"),
+    ("a file cut to nothing", lambda i: os.truncate(i / "tree/core-1000.img", 0), "damaged: tree/core-1000.img has 0"),
+    ("a file that grew", lambda i: os.truncate(i / "tree/empty", 1), "damaged: tree/empty has 1 bytes"),
+    ("the first bit", flip("tree/pages-1.img", 0), "damaged: the content of tree/pages-1.img"),
+    ("a bit in the middle", flip("tree/pages-1.img", 35000), "damaged: the content of tree/pages-1.img"),
+    ("the last bit", flip("tree/pages-1.img", -1), "damaged: the content of tree/pages-1.img"),
+    ("the outputs' list", flip("outputs.yaml", 3), "damaged: the content of outputs.yaml"),
+    ("a file deleted", lambda i: (i / "tree/core-1000.img").unlink(), "incomplete: tree/core-1000.img is missing"),
+    ("an empty file deleted", lambda i: (i / "tree/empty").unlink(), "incomplete: tree/empty is missing"),
+    ("a file added", lambda i: (i / "tree/core-7.img").touch(), "damaged: tree/core-7.img does not belong"),
+    ("a hidden file added", lambda i: (i / ".x").touch(), "damaged: .x does not belong"),
+    ("another generation's file", lambda i: (i / "tree/core-1000.img").write_bytes((i.parent / "0001/tree/core-1000.img").read_bytes()), "damaged: the content of tree/core-1000.img"),
+    ("another generation's manifest", lambda i: (i / manifest.NAME).write_bytes((i.parent / "0001" / manifest.NAME).read_bytes()), "damaged"),
+    ("an edited manifest", edit(b"attempt: 1", b"attempt: 2"), "damaged: the checksum of MANIFEST.yaml"),
+    ("a manifest's added space", edit(b"attempt: 1", b"attempt:  1"), "damaged: the checksum of MANIFEST.yaml"),
+    ("an emptied manifest", lambda i: os.truncate(i / manifest.NAME, 0), "damaged: the checksum of MANIFEST.yaml"),
+    ("a manifest cut short", lambda i: os.truncate(i / manifest.NAME, 200), "damaged: the checksum of MANIFEST.yaml"),
+    ("a manifest without its checksum's end", lambda i: os.truncate(i / manifest.NAME, (i / manifest.NAME).stat().st_size - 5), "damaged"),
+    ("no manifest", lambda i: (i / manifest.NAME).unlink(), "incomplete: no readable MANIFEST.yaml"),
+    ("a folder as manifest", lambda i: ((i / manifest.NAME).unlink(), (i / manifest.NAME).mkdir()), "incomplete"),
+    ("an empty folder", lambda i: [p.unlink() for p in i.rglob("*") if p.is_file()], "incomplete"),
+    ("binary noise", lambda i: (i / manifest.NAME).write_bytes(os.urandom(500)), "damaged"),
+    ("a file that became a folder", lambda i: ((i / "tree/empty").unlink(), (i / "tree/empty").mkdir()), "incomplete: tree/empty"),
+    ("a dangling link", lambda i: ((i / "tree/empty").unlink(), (i / "tree/empty").symlink_to("nowhere")), "No such file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "said"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES])
+def test_a_damaged_image_is_refused_by_its_right_name_and_the_one_before_taken(
+    images: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    damage(generations.path_of(images, 2))
+    assert said in refusal(images)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"job": "other"}, "foreign: it is of the job other"),
+        ({"fingerprint": "old"}, "stale: the rule's code"),
+        ({"attempt": 0}, "stale: it is of attempt 0, this is attempt 1"),
+        ({"engine": "dmtcp"}, "saved by the engine dmtcp, the job now uses criu"),
+        ({"node": {**NODE, "cpu_flags": "avx avx2 avx512f sse"}}, "incompatible node: this node's CPU lacks avx512f"),
+        ({"node": {**NODE, "machine": "aarch64"}}, "incompatible node: it is of a aarch64 node"),
+        ({"unknown": {"schema": 2}}, "update the plugin"),
+    ],
+)  # fmt: skip
+def test_a_sound_image_that_is_not_the_right_one_is_refused(
+    images: Path, more: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "others", 2, **more)
+    generations.abandon(generations.path_of(images, 2))
+    (tmp_path / "others" / "0002").rename(images / "0002")
+    assert said in refusal(images)
+
+
+def test_a_node_with_more_instructions_or_another_kernel_is_no_obstacle() -> None:
+    more = {**NODE, "cpu_flags": "avx avx2 sse zzz", "kernel": "9.9"}
+    assert incompatible(NODE, more) is None
+    assert incompatible(more, NODE) == "this node's CPU lacks zzz"
+    assert incompatible(node_class(), node_class()) is None
+    assert "cpu" in node_summary()
+
+
+def test_without_a_good_image_all_refusals_are_told(images: Path) -> None:
+    for number in (1, 2):
+        flip("tree/pages-1.img", 5)(generations.path_of(images, number))
+    chosen, refused = generations.choose(images, WANTED)
+    assert chosen is None
+    assert [line.partition(":")[0] for line in refused] == ["image 2", "image 1"]
+
+
+def test_without_any_image_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    assert generations.choose(tmp_path / "none", WANTED) == (None, [])
+
+
+def test_an_image_whose_restores_failed_is_passed_over(images: Path) -> None:
+    chosen, refused = generations.choose(images, WANTED, newest=1)
+    assert chosen is not None
+    assert chosen.generation == 1
+    assert refused == ["image 2: could not be restored before"]
+
+
+def test_an_image_under_another_number_is_refused(images: Path) -> None:
+    generations.path_of(images, 2).rename(images / "0007")
+    chosen, refused = generations.choose(images, WANTED)
+    assert chosen is not None
+    assert chosen.generation == 1
+    assert refused == ["image 7: damaged: it is image 2 under another name"]
+
+
+def test_what_a_crash_before_the_rename_left_is_no_image(images: Path) -> None:
+    partial = generations.begin(images, 3)
+    (partial / "tree" / "core-1.img").write_bytes(b"half")
+    assert generations.numbers(images) == [1, 2]
+    sealed = replace(manifest.read(generations.path_of(images, 2)), generation=3, files={})
+    manifest.seal(partial, sealed)
+    chosen, refused = generations.choose(images, WANTED)
+    assert chosen is not None
+    assert (chosen.generation, refused) == (2, [])
+
+
+def test_a_new_save_clears_what_interrupted_ones_left(images: Path) -> None:
+    left = generations.begin(images, 3)
+    (left / "tree" / "huge").write_bytes(b"x")
+    (images / ".0001.removed.node.7").mkdir()
+    partial = generations.begin(images, 3)
+    assert sorted(os.listdir(images)) == [".0003.partial", "0001", "0002"]
+    assert os.listdir(partial / "tree") == []
+    assert partial.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_abandoned_save_leaves_the_generations_as_they_were(images: Path) -> None:
+    generations.abandon(generations.begin(images, 3))
+    assert sorted(os.listdir(images)) == ["0001", "0002"]
+
+
+def test_a_full_disk_at_the_seal_makes_no_image(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = generations.begin(images, 3)
+    (partial / "tree" / "core-1.img").write_bytes(b"x")
+    sealed = replace(manifest.read(generations.path_of(images, 2)), generation=3, files={})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        generations.commit(partial, images, sealed)
+    assert generations.numbers(images) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [(1, [4]), (2, [3, 4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4]), (0, [4]), (-1, [4])]
+)
+def test_retiring_keeps_the_newest_and_never_removes_the_last(images: Path, keep: int, left: list[int]) -> None:
+    make(images, 3)
+    make(images, 4)
+    generations.retire(images, keep)
+    assert generations.numbers(images) == left
+    assert sorted(os.listdir(images)) == [f"{number:04d}" for number in left]
+
+
+def test_generations_are_ordered_by_number_beyond_four_digits(images: Path) -> None:
+    make(images, 9999)
+    make(images, 10000)
+    assert generations.numbers(images) == [1, 2, 9999, 10000]
+    chosen, _ = generations.choose(images, WANTED)
+    assert chosen is not None
+    assert chosen.generation == 10000
+
+
+def test_the_manifest_is_written_last(images: Path) -> None:
+    image = generations.path_of(images, 2)
+    newest = max(image.rglob("*"), key=lambda path: path.stat().st_mtime_ns if path.is_file() else 0)
+    assert newest.name == manifest.NAME

@@ -1,0 +1,95 @@
+"""The local scheduler's records: who keeps a job is known by number and start, on this host and boot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_plugin_ckpt import proc
+from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
+from snakemake_executor_plugin_ckpt.schedulers.local import Local
+from snakemake_executor_plugin_ckpt.state import durable
+
+
+@pytest.fixture
+def me() -> proc.ProcessId:
+    found = proc.identify(os.getpid())
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Local:
+    (tmp_path / ".local").mkdir()
+    return Local(tmp_path)
+
+
+def record(local: Local, keeper: proc.ProcessId) -> None:
+    durable.replace(local.state_dir / ".local" / "job.yaml", durable.to_yaml(asdict(keeper)))
+
+
+def liveness(local: Local) -> Liveness:
+    return local.liveness(["job"])["job"]
+
+
+def test_a_keeper_that_runs_is_alive(local: Local, me: proc.ProcessId) -> None:
+    record(local, me)
+    assert liveness(local) is Liveness.ALIVE
+    assert local.find("job") == "job"
+
+
+@pytest.mark.parametrize("other", [{"start": 1}, {"boot": "another boot"}])
+def test_a_reused_number_is_not_taken_for_the_keeper(
+    local: Local, me: proc.ProcessId, other: dict[str, object]
+) -> None:
+    record(local, replace(me, **other))  # type: ignore[arg-type]
+    assert liveness(local) is Liveness.GONE
+    local.cancel(["job"])  # and is not killed for it
+
+
+def test_a_keeper_on_another_machine_is_unknown_and_left_alone(local: Local, me: proc.ProcessId) -> None:
+    record(local, replace(me, host="elsewhere"))
+    assert liveness(local) is Liveness.UNKNOWN
+    local.cancel(["job"])
+
+
+def test_what_nobody_ever_kept_is_gone(local: Local) -> None:
+    assert liveness(local) is Liveness.GONE
+    assert local.find("job") is None
+    local.cancel(["job"])
+
+
+@pytest.mark.parametrize("content", [b"", b"pid: 5\n", b"a: [", b"- 1\n", b"\0\xff"])
+def test_a_record_that_cannot_be_read_is_no_answer_and_not_gone(local: Local, content: bytes) -> None:
+    (local.state_dir / ".local" / "job.yaml").write_bytes(content)
+    assert liveness(local) is Liveness.UNKNOWN
+    with pytest.raises(SchedulerError, match=r"job\.yaml"):
+        local.find("job")
+
+
+def test_a_zombie_does_not_run() -> None:
+    child = subprocess.Popen(["true"])
+    found = proc.identify(child.pid)
+    assert found is not None
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not found.alive()
+    child.wait()
+    assert not found.alive()
+    assert proc.identify(child.pid) is None
+
+
+def test_a_name_with_spaces_and_parentheses_is_read_right() -> None:
+    code = "import ctypes; ctypes.CDLL(None).prctl(15, b') S 1 (x', 0, 0, 0); print(1, flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    stat = proc.read_stat(child.pid)
+    child.communicate(b"\n")
+    assert stat is not None
+    assert (stat.name, stat.parent) == (") S 1 (x", os.getpid())

@@ -1,0 +1,171 @@
+"""Settings and rule resources become one policy, or one message that names option, value and remedy."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snakemake_executor_plugin_ckpt.errors import BadSetting
+from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.settings import ExecutorSettings, base_policy, policy_for
+
+
+def policy(resources: dict[str, Any] | None = None, **settings: Any) -> Policy:
+    return policy_for(base_policy(ExecutorSettings(**settings)), "align", resources or {}, 2)
+
+
+def refused(resources: dict[str, Any] | None = None, **settings: Any) -> BadSetting:
+    with pytest.raises(BadSetting) as caught:
+        policy(resources, **settings)
+    error = caught.value
+    assert str(error) == f"{error.option}: {error.value!r} cannot be used: {error.remedy}"
+    assert error.remedy
+    return error
+
+
+def test_the_defaults_make_a_policy() -> None:
+    made = policy()
+    assert (made.engine, made.scheduler, made.walltime, made.threads, made.keep) == ("criu", "local", None, 2, 2)
+    assert made.engine_place.endswith(":CriuEngine")
+    assert made.scheduler_place.endswith(":Local")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "option", "remedy"),
+    [
+        ("scheduler", "pbs", "--ckpt-scheduler", "local"),
+        ("scheduler", "LOCAL", "--ckpt-scheduler", "local"),
+        ("engine", "dmtpc", "--ckpt-engine", "criu"),
+        ("engine", " ", "--ckpt-engine", "criu"),
+        ("walltime", "10", "--ckpt-walltime", "90s"),
+        ("walltime", "-5s", "--ckpt-walltime", "90s"),
+        ("walltime", "", "--ckpt-walltime", "90s"),
+        ("walltime", "soon", "--ckpt-walltime", "90s"),
+        ("walltime", "0s", "--ckpt-walltime", "longer than nothing"),
+        ("walltime", "00:00:00", "--ckpt-walltime", "longer than nothing"),
+        ("margin", 0.5, "--ckpt-margin", "1 or more"),
+        ("margin", float("nan"), "--ckpt-margin", "1 or more"),
+        ("margin", float("inf"), "--ckpt-margin", "1 or more"),
+        ("margin", None, "--ckpt-margin", "1 or more"),
+        ("margin", "much", "--ckpt-margin", "1 or more"),
+        ("keep", 1, "--ckpt-keep", "2"),
+        ("keep", -3, "--ckpt-keep", "2"),
+        ("keep", float("inf"), "--ckpt-keep", "2"),
+        ("keep", None, "--ckpt-keep", "2"),
+        ("max_segments", 0, "--ckpt-max-segments", "1 or more"),
+        ("max_segments", float("inf"), "--ckpt-max-segments", "1 or more"),
+        ("grace", "2", "--ckpt-grace", "90s"),
+        ("grace", "0s", "--ckpt-grace", "longer than nothing"),
+        ("grace", None, "--ckpt-grace", "90s"),
+        ("save_floor", "1e3s", "--ckpt-save-floor", "90s"),
+        ("save_ceiling", "1s", "--ckpt-save-ceiling", "--ckpt-save-floor"),
+        ("on_unsavable", "cry", "--ckpt-on-unsavable", "run or fail"),
+        ("on_unsavable", None, "--ckpt-on-unsavable", "run or fail"),
+        ("on_no_image", "", "--ckpt-on-no-image", "restart or fail"),
+    ],
+)  # fmt: skip
+def test_a_bad_setting_is_named_with_value_and_remedy(setting: str, value: Any, option: str, remedy: str) -> None:
+    error = refused(**{setting: value})
+    assert error.option == option
+    assert error.value == value or value != value
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("resources", "name", "remedy"),
+    [
+        ({"ckpt_foo": 1}, "ckpt_foo", "ckpt_walltime"),
+        ({"ckptwalltime": "5h"}, "ckptwalltime", "ckpt_walltime"),
+        ({"ckpt": 2}, "ckpt", "use 0"),
+        ({"ckpt": "no"}, "ckpt", "use 0"),
+        ({"ckpt_engine": "dmtpc"}, "ckpt_engine", "criu"),
+        ({"ckpt_walltime": 10}, "ckpt_walltime", "90s"),
+        ({"ckpt_walltime": "-5s"}, "ckpt_walltime", "90s"),
+        ({"runtime": 0}, "runtime", "minutes"),
+        ({"runtime": -5}, "runtime", "minutes"),
+        ({"runtime": "long"}, "runtime", "minutes"),
+        ({"runtime": float("nan")}, "runtime", "minutes"),
+        ({"mem_mb": 0}, "mem_mb", "more than 0"),
+        ({"mem_mb": "lots"}, "mem_mb", "more than 0"),
+        ({"mem_mb": float("inf")}, "mem_mb", "more than 0"),
+    ],
+)
+def test_a_bad_resource_is_named_with_rule_value_and_remedy(resources: dict[str, Any], name: str, remedy: str) -> None:
+    error = refused(resources)
+    assert error.option == f"rule align, resource {name}"
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("resources", "settings", "named"),
+    [
+        ({"runtime": 0.05}, {}, "resource runtime"),
+        ({"ckpt_walltime": "4s"}, {}, "resource ckpt_walltime"),
+        ({}, {"walltime": "4s"}, "--ckpt-walltime"),
+        ({}, {"walltime": "60s", "grace": "30s", "save_floor": "30s"}, "--ckpt-walltime"),
+    ],
+)
+def test_a_walltime_in_which_nothing_could_be_computed_is_refused_with_the_arithmetic(
+    resources: dict[str, Any], settings: dict[str, Any], named: str
+) -> None:
+    error = refused(resources, **settings)
+    assert named in error.option
+    for part in ("--ckpt-save-floor", "--ckpt-grace", "longer than"):
+        assert part in error.remedy
+
+
+def test_a_job_that_is_not_saved_may_have_any_walltime() -> None:
+    assert policy({"ckpt": 0, "ckpt_walltime": "1s"}).walltime == 1.0
+    assert policy({"ckpt_engine": "none", "ckpt_walltime": "1s"}).walltime == 1.0
+
+
+@pytest.mark.parametrize(
+    ("resources", "setting", "seconds"),
+    [
+        ({}, None, None),
+        ({}, "2h", 7200),
+        ({"runtime": 90}, "2h", 5400),
+        ({"runtime": 90}, None, 5400),
+        ({"ckpt_walltime": "30s"}, "2h", 30),
+        ({"runtime": 90, "ckpt_walltime": "30s"}, "2h", 30),
+        ({"runtime": "90"}, None, 5400),
+        ({"runtime": 0.5}, None, 30),
+    ],
+)
+def test_the_walltime_comes_from_the_rule_before_the_setting(
+    resources: dict[str, Any], setting: str | None, seconds: float | None
+) -> None:
+    assert policy(resources, walltime=setting).walltime == seconds
+
+
+@pytest.mark.parametrize("switch", [0, "0", False, "False"])
+def test_ckpt_0_switches_saving_off(switch: object) -> None:
+    made = policy({"ckpt": switch})
+    assert made.engine == "none"
+    assert made.engine_place.endswith(":Plain")
+
+
+@pytest.mark.parametrize("switch", [1, "1", True, "True"])
+def test_ckpt_1_changes_nothing(switch: object) -> None:
+    assert policy({"ckpt": switch}) == policy()
+
+
+def test_the_resources_of_other_schedulers_go_along_untouched() -> None:
+    made = policy({"slurm_account": "x", "lsf_queue": "long", "oar_project": 7, "_cores": 1, "disk_mb": 5})
+    assert made.extra == {"slurm_account": "x", "lsf_queue": "long", "oar_project": "7"}
+
+
+def test_options_of_the_engine_go_along() -> None:
+    made = policy(criu="/opt/criu", tcp="close")
+    assert made.engine_options == {"criu": "/opt/criu", "criu-way": "auto", "tcp": "close"}
+
+
+def test_every_setting_has_a_help_text_and_a_usable_default() -> None:
+    for item in fields(ExecutorSettings):
+        assert item.metadata["help"].endswith((".", ")")), item.name
+        if "choices" in item.metadata:
+            assert item.default in item.metadata["choices"], item.name
+    assert isinstance(ExecutorSettings(state_dir=Path("x")).state_dir, Path)
