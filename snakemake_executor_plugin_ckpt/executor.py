@@ -20,7 +20,7 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_ckpt import head, interrupt, narrate, snakejob
 from snakemake_executor_plugin_ckpt.chain import Step
-from snakemake_executor_plugin_ckpt.errors import CkptError, SchedulerError
+from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError, SchedulerError
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, load_scheduler
 from snakemake_executor_plugin_ckpt.scripts import write_scripts
@@ -83,14 +83,28 @@ class Executor(RemoteExecutor):
             self._submit_if(watched, step)
             external = watched.job_id
         except (CkptError, OSError) as error:
-            # The job is not registered yet: this is the one way to fail it alone.
-            info = SubmittedJobInfo(job)
-            self.report_job_submission(info, register_job=False)
-            self._take_out(info)
-            self._report(info, f"{error} ")
+            self._refuse(job, error)
             return
         self._watched[watched.job.key] = watched
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=external, aux={"key": watched.job.key}))
+
+    def _refuse(self, job: JobExecutorInterface, error: CkptError | OSError) -> None:
+        """Fail a job before it is registered: the one way to fail it alone. Nothing of its chain is lost."""
+        info = SubmittedJobInfo(job)
+        self.report_job_submission(info, register_job=False)
+        self._take_out(info)
+        if isinstance(error, BadSetting):
+            snakejob.give_up(job)
+        with suppress(CkptError, OSError):
+            folder = JobFolder(self._state_dir / snakejob.key_of(job, self._workdir))
+            old = folder.job()
+            if old is not None and not old.acknowledged and folder.exit_status() is None:
+                self._keep_outputs(WatchedJob(folder, self._scheduler), job)
+        self._report(info, f"{error} ")
+
+    def _keep_outputs(self, watched: WatchedJob, job: JobExecutorInterface) -> None:
+        if not self.workflow.execution_settings.keep_incomplete:
+            watched.set_aside(snakejob.outputs_of(job, self._workdir))
 
     def _open(self, job: JobExecutorInterface) -> WatchedJob:
         """The job's folder: the one of an unfinished chain with the same code and inputs, else begun anew."""
@@ -103,6 +117,8 @@ class Executor(RemoteExecutor):
         fingerprint = snakejob.fingerprint_of(job, self._workdir, policy.engine)
         with folder.lock():
             old = folder.job()
+            if old is not None:
+                WatchedJob(folder, self._scheduler).put_back()
             if old is not None and self._goes_on(folder, old, old.fingerprint == fingerprint, job):
                 return self._attach(folder, policy)
             if old is not None:
@@ -133,6 +149,7 @@ class Executor(RemoteExecutor):
                 old = folder.job()
                 if old is None or old.acknowledged:
                     continue
+                WatchedJob(folder, self._scheduler).put_back()
                 fingerprint = snakejob.fingerprint_of(job, self._workdir, policy.engine, set(old.watched))
                 if self._goes_on(folder, old, snakejob.covers(old.fingerprint, fingerprint), job):
                     return self._attach(folder, policy)
@@ -244,6 +261,9 @@ class Executor(RemoteExecutor):
         return False
 
     def _report_failure(self, watched: WatchedJob, info: SubmittedJobInfo, step: Step) -> None:
+        if not step.retry:
+            snakejob.give_up(info.job)
+            self._keep_outputs(watched, info.job)
         log = watched.folder.payload_log
         message = f"{step.reason}\n{narrate.tail(log)}Job folder: {watched.folder.path}\n"
         self._report(info, message, [str(log)])

@@ -48,6 +48,7 @@ def _park(jobs: list[WatchedJob], logger: Any) -> None:
 
 
 def _cancel(jobs: list[WatchedJob], logger: Any) -> None:
+    logger.info(f"ckpt: ending {len(jobs)} jobs; the next run goes on from their last images, where there are any")
     for job in jobs:
         try:
             with suppress(OSError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Container, Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_executor_plugin_ckpt.state.identity import fingerprint, job_key
 
 _LISTED = 1000
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 #: Flags of outputs that are no files to be put back.
 _NO_FILE = {"pipe", "service"}
 
@@ -47,9 +49,20 @@ def watched_of(job: JobExecutorInterface, workdir: str) -> list[str]:
     return sorted(os.path.join(workdir, path) for path in found)
 
 
+def outputs_of(job: JobExecutorInterface, workdir: str) -> list[str]:
+    """Absolute paths of all outputs that are files or folders."""
+    return [os.path.join(workdir, path) for path in _files(job)]
+
+
+def give_up(job: Any) -> None:
+    """Have Snakemake make no use of the job's retries: it would only fail again."""
+    # Not by the property, which forgets the resources that are still to be given back.
+    job._attempt = job.restart_times + 1
+
+
 def outputs_exist(job: JobExecutorInterface, workdir: str) -> bool:
     """Whether all declared outputs are there, pipes and sockets apart."""
-    return all(os.path.lexists(os.path.join(workdir, path)) for path in _files(job))
+    return all(map(os.path.lexists, outputs_of(job, workdir)))
 
 
 def fixed_resources(workflow: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -60,18 +73,17 @@ def fixed_resources(workflow: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, {key: value for key, value in known.items() if value is not None}
 
 
-def fingerprint_of(job: JobExecutorInterface, workdir: str, engine: str, made: Container[str] | None = None) -> str:
+def fingerprint_of(job: JobExecutorInterface, workdir: str, engine: str, made: Set[str] = frozenset()) -> str:
     """Hash of what the result depends on; an image with another one is stale. A group's is those of its jobs.
 
     Parameters
     ----------
     made
-        Absolute paths of what the chain itself makes: whether it is there already says nothing of its inputs.
-        None: the job's own outputs.
+        Absolute paths of what the chain makes besides the job's own outputs, logs and benchmark files: whether it is
+        there already says nothing of the chain's inputs.
     """
-    if made is None:
-        made = {os.path.join(workdir, path) for path in _declared(job)}
-    parts = {fingerprint({"jobs": [_parts(one, workdir, made)], "engine": engine}) for one in single_jobs(job)}
+    own = {*watched_of(job, workdir), *(os.path.join(workdir, path) for path in _declared(job))}
+    parts = {fingerprint({"jobs": [_parts(one, workdir, own | made)], "engine": engine}) for one in single_jobs(job)}
     return "+".join(sorted(parts))
 
 
@@ -90,8 +102,8 @@ def _declared(job: JobExecutorInterface) -> list[str]:
     return sorted(str(path) for one in single_jobs(job) for path in one.output)
 
 
-def _parts(job: Any, workdir: str, made: Container[str]) -> dict[str, Any]:
-    inputs = sorted(map(str, job.input))
+def _parts(job: Any, workdir: str, made: Set[str]) -> dict[str, Any]:
+    inputs = sorted(job.input, key=str)
     rule = job.rule
     conda = getattr(job, "conda_env", None)
     return {
@@ -103,8 +115,8 @@ def _parts(job: Any, workdir: str, made: Container[str]) -> dict[str, Any]:
         "notebook": _content(rule, "notebook"),
         "wrapper": str(getattr(rule, "wrapper", None)),
         # Their text, as Snakemake compares them too; derived ones hold temporary paths.
-        "params": sorted(repr(value) for value in job.non_derived_params),
-        "inputs": [[path, None] if os.path.join(workdir, path) in made else _stamp(path, workdir) for path in inputs],
+        "params": sorted(map(_text, job.non_derived_params)),
+        "inputs": [_stamp(path, workdir, made) for path in inputs],
         "conda": conda.content.decode(errors="replace") if conda else None,
         "container": str(job.container_img_url),
         "threads": job.threads,
@@ -122,21 +134,38 @@ def _content(rule: Any, kind: str) -> str | None:
     return str(name)
 
 
-def _stamp(path: str, workdir: str) -> list[Any]:
-    full = os.path.join(workdir, path)
+def _text(value: Any) -> str:
+    """A param's text, the same for every head: sets have no order, and objects lie elsewhere in each process."""
+    if isinstance(value, set | frozenset):
+        return str(sorted(map(_text, value)))
+    if isinstance(value, dict):
+        return str([(_text(key), _text(item)) for key, item in value.items()])
+    if isinstance(value, list | tuple):
+        return str([_text(item) for item in value])
+    return _ADDRESS.sub("", repr(value))
+
+
+def _stamp(path: Any, workdir: str, made: Set[str]) -> list[Any]:
+    name, full = str(path), os.path.join(workdir, str(path))
+    # ancient(): whether and when it changed is to be of no effect.
+    if full in made or getattr(path, "is_ancient", False):
+        return [name, None]
     try:
         if os.path.isdir(full):
-            return [path, sorted(_listing(os.scandir(full)))]
+            return [name, sorted(_listing(os.scandir(full), made))]
         found = os.stat(full)
     except OSError:
-        return [path, None]  # in a remote storage
-    return [path, found.st_size, found.st_mtime_ns]
+        return [name, None]  # in a remote storage
+    return [name, found.st_size, found.st_mtime_ns]
 
 
-def _listing(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, int, int]]:
+def _listing(entries: Iterable[os.DirEntry[str]], made: Set[str]) -> Iterator[tuple[str, int, int]]:
+    """What is in an input folder, less what the job itself puts there."""
     for number, entry in enumerate(entries):
         if number >= _LISTED:
             return
-        if not entry.name.startswith(".snakemake"):
+        if not entry.name.startswith(".snakemake") and not any(
+            path == entry.path or path.startswith(entry.path + "/") for path in made
+        ):
             found = entry.stat(follow_symlinks=False)
             yield entry.name, found.st_size, found.st_mtime_ns

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from snakemake_executor_plugin_ckpt import chain
 from snakemake_executor_plugin_ckpt.errors import SchedulerError
-from snakemake_executor_plugin_ckpt.images import generations
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, Scheduler
-from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment, Submission
 
@@ -118,13 +118,29 @@ class WatchedJob:
         self.job = replace(self.job, since=numbers[-1] if numbers else None, created=time.time())
         self.folder.write_job(self.job)
 
+    def set_aside(self, paths: Iterable[str]) -> None:
+        """Hide outputs that the images need from Snakemake, which removes those of a job that failed."""
+        for path in paths:
+            with suppress(FileNotFoundError):
+                os.rename(path, self._aside(path))
+
+    def put_back(self) -> None:
+        """Undo `set_aside`; what is in an output's place by now stays there."""
+        for path in self.job.watched:
+            aside = self._aside(path)
+            if os.path.lexists(aside) and not os.path.lexists(path):
+                os.rename(aside, path)
+
+    def _aside(self, path: str) -> str:
+        # In the same folder: anywhere else may be another file system.
+        folder, name = os.path.split(path)
+        return os.path.join(folder, f".ckpt-{self.job.key[-16:]}-{name}")
+
     def acknowledge(self) -> None:
         """Snakemake was told of the success: images and temporary files are no longer needed; history and logs stay."""
         self.job = replace(self.job, acknowledged=True)
         self.folder.write_job(self.job)
-        for generation in generations.numbers(self.folder.images_folder):
-            durable.remove_tree(generations.path_of(self.folder.images_folder, generation))
-        durable.remove_tree(self.folder.tmp_folder)
+        self.folder.discard()
 
     def stop(self, limit: float) -> None:
         """End the job's batch job and wait until it is gone.

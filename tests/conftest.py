@@ -26,10 +26,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallI
     """Have a skipped test fail where nothing may be missing."""
     outcome = yield
     report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
-    if _no_skip() and report.skipped and not hasattr(report, "wasxfail"):
-        if item.get_closest_marker("root") is None:
-            report.outcome = "failed"
-            report.longrepr = f"skipped, and CKPT_NO_SKIP is 1: {_reason(report)}"
+    must_run = _no_skip() and item.get_closest_marker("root") is None
+    if must_run and report.skipped and not hasattr(report, "wasxfail"):
+        reason = _reason(report)
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CKPT_NO_SKIP is 1: {reason}"
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from snakemake_executor_plugin_ckpt.images.node import node_class
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Failure, Job, Segment
+from snakemake_executor_plugin_ckpt.units import format_duration
 
 #: Restores of one image that may fail (on different nodes where the scheduler has them) before the one before is tried.
 TRIES = 2
@@ -97,13 +99,22 @@ def _restore(
 def _start_again(
     folder: JobFolder, policy: Policy, segment: Segment, history: Sequence[Segment], refused: list[str]
 ) -> None:
-    lost = sum(earlier.useful for earlier in history)
+    lost = sum(map(_computed, history))
     why = "; ".join(refused) or "nothing had been saved yet"
     if policy.on_no_image == "fail":
         raise CannotBegin("error", f"there is no image to restore ({why}), and --ckpt-on-no-image is fail")
-    segment.warnings.append(f"started again from the beginning, {lost:.0f} s of computing are lost: {why}")
+    segment.warnings.append(
+        f"started again from the beginning, up to {format_duration(lost)} of computing are lost: {why}"
+    )
     if folder.payload_log.exists():
         folder.payload_log.rename(folder.logs_folder / f"payload.before-{segment.number:04d}.log")
+
+
+def _computed(segment: Segment) -> float:
+    """Seconds that a segment computed; at most, for one whose end nobody noted."""
+    if segment.outcome != "running":
+        return segment.useful
+    return max(0.0, min(time.time(), segment.walltime_end or math.inf) - segment.started)
 
 
 def _payload(folder: JobFolder, job: Job) -> Payload:

@@ -247,6 +247,10 @@ class _Supervisor:
         self.segment.useful = time.monotonic() - self.started
         self.segment.failure = self.segment.reason = None
         self.close("finished")
+        if status == 0:
+            # Now and not by the head, which may be gone; the in-job Snakemake has checked the outputs.
+            with suppress(OSError):
+                self.folder.discard()
         return _final_status(status)
 
     def failed(self, failure: Failure, reason: str, parked: bool = False) -> int:

@@ -181,9 +181,7 @@ class JobFolder:
 
         The history and the logs of earlier attempts are kept.
         """
-        for name in os.listdir(self.images_folder):
-            if not name.startswith("."):
-                durable.remove_tree(self.images_folder / name)
+        self.discard()
         for what in self.requests():
             self.clear_request(what)
         if self.exit_file.exists():
@@ -192,6 +190,12 @@ class JobFolder:
             self.payload_log.rename(self.logs_folder / f"payload.{job.attempt - 1}.log")
         durable.make_folder(self.tmp_folder)
         self.write_job(job)
+
+    def discard(self) -> None:
+        """Remove images and temporary files, which a job that succeeded or begins anew no longer needs."""
+        for image in self.images_folder.iterdir():
+            durable.remove_tree(image)
+        durable.remove_tree(self.tmp_folder)
 
 
 def job_folders(state_dir: Path) -> Iterator[JobFolder]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -295,11 +296,26 @@ def test_a_restore_does_not_mind_who_else_runs(trial: Trial, variant: str) -> No
     assert trial.wait(running) == 3
 
 
-DAMAGES = {
-    "missing": lambda folder: [path.unlink() for path in folder.iterdir()] and folder.rmdir(),
-    "empty": lambda folder: [path.unlink() for path in folder.iterdir()],
-    "without its processes": lambda folder: [path.unlink() for path in folder.glob("core-*.img")],
-    "with pages cut short": lambda folder: [os.truncate(path, 100) for path in folder.glob("pages-*.img")],
+def _cut_pages(folder: Path) -> None:
+    for path in folder.glob("pages-*.img"):
+        os.truncate(path, 100)
+
+
+def _empty(folder: Path, pattern: str = "*") -> None:
+    for path in folder.glob(pattern):
+        path.unlink()
+
+
+def _remove(folder: Path) -> None:
+    _empty(folder)
+    folder.rmdir()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": _remove,
+    "empty": _empty,
+    "without its processes": lambda folder: _empty(folder, "core-*.img"),
+    "with pages cut short": _cut_pages,
     "full of noise": lambda folder: [path.write_bytes(b"noise") for path in folder.iterdir()],
 }
 

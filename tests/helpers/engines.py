@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+from helpers.waiting import LIMIT, processes_with, wait_for_text
 from snakemake_executor_plugin_ckpt.engines.base import (
     Engine,
     Payload,
@@ -22,8 +23,6 @@ from snakemake_executor_plugin_ckpt.engines.base import (
     find_engine,
     load_engine,
 )
-
-from helpers.waiting import LIMIT, processes_with, wait_for_text
 
 
 def variants(saving: bool) -> list[object]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from helpers.jobs import a_segment
@@ -52,7 +53,7 @@ def step(
 
 IDLE = [saved(1), *(running(n, reason="killed by a flood") for n in (2, 3, 4))]
 
-TABLE = [
+TABLE: list[tuple[str, dict[str, Any], str, str]] = [
     ("nothing was submitted", {"batch": None}, "submit", "first segment"),
     ("the first batch job waits or starts", {"batch": ALIVE}, "wait", ""),
     ("nobody knows of the first batch job", {"batch": UNKNOWN}, "wait", ""),
@@ -86,17 +87,37 @@ TABLE = [
     ("a failed restore, requeued", {"segments": [saved(1), failed(2, "restore")], "batch": ALIVE}, "wait", ""),
     ("killed", {"segments": [failed(1, "killed")]}, "submit", "segment 1 failed: because"),
     ("an error", {"segments": [failed(1, "error")]}, "submit", "because"),
-    ("killed and errors, mixed", {"segments": [failed(1, "killed"), failed(2, "error"), failed(3, "killed")]}, "fail", "3 segments in a row"),
+    (
+        "killed and errors, mixed",
+        {"segments": [failed(1, "killed"), failed(2, "error"), failed(3, "killed")]},
+        "fail",
+        "3 segments in a row",
+    ),
     ("two errors", {"segments": [failed(1, "error"), failed(2, "error")]}, "submit", ""),
-    ("errors with a save between", {"segments": [failed(1, "error"), failed(2, "error"), saved(3), failed(4, "error")]}, "submit", ""),
-    ("no image, and that is to fail", {"segments": [failed(1, "error", reason="--ckpt-on-no-image is fail")], "on_no_image": "fail"}, "fail", "on-no-image"),
-    ("no image, and that may restart", {"segments": [failed(1, "error", reason="--ckpt-on-no-image is fail")]}, "submit", ""),
+    (
+        "errors with a save between",
+        {"segments": [failed(1, "error"), failed(2, "error"), saved(3), failed(4, "error")]},
+        "submit",
+        "",
+    ),
+    (
+        "no image, and that is to fail",
+        {"segments": [failed(1, "error", reason="--ckpt-on-no-image is fail")], "on_no_image": "fail"},
+        "fail",
+        "on-no-image",
+    ),
+    (
+        "no image, and that may restart",
+        {"segments": [failed(1, "error", reason="--ckpt-on-no-image is fail")]},
+        "submit",
+        "",
+    ),
     ("no progress", {"segments": IDLE, "lost": True}, "fail", "no progress in 3 segments"),
     ("no progress, but alive", {"segments": IDLE, "lost": True, "batch": ALIVE}, "wait", ""),
     ("all segments used", {"segments": [saved(1), saved(2)], "max_segments": 2}, "fail", "--ckpt-max-segments"),
     ("one segment left", {"segments": [saved(1)], "max_segments": 2}, "submit", ""),
     ("an exit status on its own", {"exit_status": 0, "batch": None}, "succeed", ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("case", "action", "reason"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
@@ -108,7 +129,7 @@ def test_the_next_step(case: dict[str, object], action: str, reason: str) -> Non
 
 def test_only_the_payloads_own_failure_costs_a_retry() -> None:
     for _, case, _, _ in TABLE:
-        found = step(**case)  # type: ignore[arg-type]
+        found = step(**case)
         own = found.action == "fail" and case.get("exit_status") is not None
         assert found.retry == own
 
@@ -153,15 +174,18 @@ KINDS: list[dict[str, object]] = [
     {},
     {"outcome": "saved", "generation": 1, "useful": 1.0},
     {"outcome": "finished", "exit": 0},
-    *({"outcome": "failed", "failure": f} for f in ("unsavable", "refused", "restore", "killed", "walltime", "error")),
-]  # fmt: skip
+    *(
+        dict[str, object](outcome="failed", failure=f)
+        for f in ("unsavable", "refused", "restore", "killed", "walltime", "error")
+    ),
+]
 
 
 def histories() -> list[list[Segment]]:
     found: list[list[Segment]] = []
     for length in range(4):
         for kinds in itertools.product(KINDS, repeat=length):
-            found.append([a_segment(number, **kind) for number, kind in enumerate(kinds, start=1)])
+            found += [[a_segment(number, **kind) for number, kind in enumerate(kinds, start=1)]]
     return found
 
 

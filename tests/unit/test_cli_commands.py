@@ -72,7 +72,7 @@ def test_the_command_never_imports_snakemake(state: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_sees_no_error(state: Path) -> None:
-    (state / A / "logs" / "payload.log").write_bytes(b"x" * 79 + b"\n" * 100_000)
+    (state / A / "logs" / "payload.log").write_bytes((b"x" * 79 + b"\n") * 100_000)
     command = subprocess.Popen([*COMMAND, "log", A, "--all"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert command.stdout is not None and command.stderr is not None
     command.stdout.read(10)

@@ -93,7 +93,7 @@ END = "(00.059912) Error (criu/cr-dump.c:2128): Dumping FAILED.\n"
         ("Error (compel/src/lib/infect.c:418): suspending seccomp failed: Operation not permitted", "seccomp"),
         ("Error (criu/cr-dump.c:1): Task 7 with SysVIPC shmem map @7f doesn't live in IPC ns", "System V"),
     ],
-)  # fmt: skip
+)
 def test_a_known_failure_is_named_with_its_way_out(line: str, reason: str) -> None:
     failure = parse_failure(f"{NOISE}(00.05) {line}\n{END}")
     assert len(failure.reasons) == 1

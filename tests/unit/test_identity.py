@@ -14,8 +14,14 @@ def test_a_key_does_not_depend_on_the_order_of_outputs() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [("/v", "r", ["a", "b"]), ("/w", "s", ["a", "b"]), ("/w", "r", ["a"]), ("/w", "r", ["a", "b", "b"]), ("/w", "r", ["ab"])],
-)  # fmt: skip
+    [
+        ("/v", "r", ["a", "b"]),
+        ("/w", "s", ["a", "b"]),
+        ("/w", "r", ["a"]),
+        ("/w", "r", ["a", "b", "b"]),
+        ("/w", "r", ["ab"]),
+    ],
+)
 def test_another_workdir_rule_or_output_is_another_job(other: tuple[str, str, list[str]]) -> None:
     workdir, rule, outputs = other
     assert job_key(workdir, rule, {}, outputs) != job_key("/w", "r", {}, ["a", "b"])

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_plugin_ckpt.errors import ImageRefused
 from snakemake_executor_plugin_ckpt.images import generations, manifest
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
 from snakemake_executor_plugin_ckpt.images.node import incompatible, node_class, node_summary
@@ -28,9 +27,17 @@ def make(images: Path, generation: int, **more: Any) -> Path:
     (partial / "tree" / "empty").touch()
     (partial / "outputs.yaml").write_text("files: []\n")
     fields: dict[str, Any] = {
-        "job": "key", "attempt": 1, "fingerprint": "fp", "generation": generation, "segment": generation,
-        "engine": "criu", "engine_version": "4.2", "node": NODE, "created": 1.5, **more,
-    }  # fmt: skip
+        "job": "key",
+        "attempt": 1,
+        "fingerprint": "fp",
+        "generation": generation,
+        "segment": generation,
+        "engine": "criu",
+        "engine_version": "4.2",
+        "node": NODE,
+        "created": 1.5,
+        **more,
+    }
     assert generations.commit(partial, images, Manifest(**fields)) == 74001 + len("files: []\n")
     return generations.path_of(images, generation)
 
@@ -78,8 +85,43 @@ def flip(name: str, position: int) -> Callable[[Path], object]:
     return apply
 
 
+def replaced(name: str, how: Callable[[Path], object]) -> Callable[[Path], object]:
+    def apply(image: Path) -> None:
+        (image / name).unlink()
+        how(image / name)
+
+    return apply
+
+
+def from_first(name: str) -> Callable[[Path], object]:
+    """The file of the first generation in the place of the second's."""
+
+    def apply(image: Path) -> None:
+        (image / name).write_bytes((image.parent / "0001" / name).read_bytes())
+
+    return apply
+
+
+def emptied(image: Path) -> None:
+    for path in image.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+def cut_manifest(by: int) -> Callable[[Path], object]:
+    def apply(image: Path) -> None:
+        path = image / manifest.NAME
+        os.truncate(path, path.stat().st_size - by)
+
+    return apply
+
+
 DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
-    ("a file cut short", lambda i: os.truncate(i / "tree/pages-1.img", 69999), "damaged: tree/pages-1.img has 69999 bytes"),
+    (
+        "a file cut short",
+        lambda i: os.truncate(i / "tree/pages-1.img", 69999),
+        "damaged: tree/pages-1.img has 69999 bytes",
+    ),
     ("a file cut to nothing", lambda i: os.truncate(i / "tree/core-1000.img", 0), "damaged: tree/core-1000.img has 0"),
     ("a file that grew", lambda i: os.truncate(i / "tree/empty", 1), "damaged: tree/empty has 1 bytes"),
     ("the first bit", flip("tree/pages-1.img", 0), "damaged: the content of tree/pages-1.img"),
@@ -90,20 +132,20 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("an empty file deleted", lambda i: (i / "tree/empty").unlink(), "incomplete: tree/empty is missing"),
     ("a file added", lambda i: (i / "tree/core-7.img").touch(), "damaged: tree/core-7.img does not belong"),
     ("a hidden file added", lambda i: (i / ".x").touch(), "damaged: .x does not belong"),
-    ("another generation's file", lambda i: (i / "tree/core-1000.img").write_bytes((i.parent / "0001/tree/core-1000.img").read_bytes()), "damaged: the content of tree/core-1000.img"),
-    ("another generation's manifest", lambda i: (i / manifest.NAME).write_bytes((i.parent / "0001" / manifest.NAME).read_bytes()), "damaged"),
+    ("another generation's file", from_first("tree/core-1000.img"), "damaged: the content of tree/core-1000.img"),
+    ("another generation's manifest", from_first(manifest.NAME), "damaged"),
     ("an edited manifest", edit(b"attempt: 1", b"attempt: 2"), "damaged: the checksum of MANIFEST.yaml"),
     ("a manifest's added space", edit(b"attempt: 1", b"attempt:  1"), "damaged: the checksum of MANIFEST.yaml"),
     ("an emptied manifest", lambda i: os.truncate(i / manifest.NAME, 0), "damaged: the checksum of MANIFEST.yaml"),
     ("a manifest cut short", lambda i: os.truncate(i / manifest.NAME, 200), "damaged: the checksum of MANIFEST.yaml"),
-    ("a manifest without its checksum's end", lambda i: os.truncate(i / manifest.NAME, (i / manifest.NAME).stat().st_size - 5), "damaged"),
+    ("a manifest without its checksum's end", cut_manifest(5), "damaged"),
     ("no manifest", lambda i: (i / manifest.NAME).unlink(), "incomplete: no readable MANIFEST.yaml"),
-    ("a folder as manifest", lambda i: ((i / manifest.NAME).unlink(), (i / manifest.NAME).mkdir()), "incomplete"),
-    ("an empty folder", lambda i: [p.unlink() for p in i.rglob("*") if p.is_file()], "incomplete"),
+    ("a folder as manifest", replaced(manifest.NAME, Path.mkdir), "incomplete"),
+    ("an empty folder", emptied, "incomplete"),
     ("binary noise", lambda i: (i / manifest.NAME).write_bytes(os.urandom(500)), "damaged"),
-    ("a file that became a folder", lambda i: ((i / "tree/empty").unlink(), (i / "tree/empty").mkdir()), "incomplete: tree/empty"),
-    ("a dangling link", lambda i: ((i / "tree/empty").unlink(), (i / "tree/empty").symlink_to("nowhere")), "No such file"),
-]  # fmt: skip
+    ("a file that became a folder", replaced("tree/empty", Path.mkdir), "incomplete: tree/empty"),
+    ("a dangling link", replaced("tree/empty", lambda path: path.symlink_to("nowhere")), "No such file"),
+]
 
 
 @pytest.mark.parametrize(("damage", "said"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES])
@@ -125,7 +167,7 @@ def test_a_damaged_image_is_refused_by_its_right_name_and_the_one_before_taken(
         ({"node": {**NODE, "machine": "aarch64"}}, "incompatible node: it is of a aarch64 node"),
         ({"unknown": {"schema": 2}}, "update the plugin"),
     ],
-)  # fmt: skip
+)
 def test_a_sound_image_that_is_not_the_right_one_is_refused(
     images: Path, more: dict[str, Any], said: str, tmp_path: Path
 ) -> None:

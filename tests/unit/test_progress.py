@@ -72,8 +72,12 @@ def test_restores_that_failed_have_a_rule_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [({"reason": "the disk is full"}, "the disk is full"), ({"warnings": ["io_uring"]}, "io_uring"), ({}, "more walltime")],
-)  # fmt: skip
+    [
+        ({"reason": "the disk is full"}, "the disk is full"),
+        ({"warnings": ["io_uring"]}, "io_uring"),
+        ({}, "more walltime"),
+    ],
+)
 def test_the_explanation_names_what_is_known(more: dict[str, object], said: str) -> None:
     text = stuck([saved(1, 1, 10), *(a_segment(n, **more) for n in range(2, 6))])
     assert text is not None

@@ -66,7 +66,7 @@ def test_the_defaults_make_a_policy() -> None:
         ("on_unsavable", None, "--ckpt-on-unsavable", "run or fail"),
         ("on_no_image", "", "--ckpt-on-no-image", "restart or fail"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_setting_is_named_with_value_and_remedy(setting: str, value: Any, option: str, remedy: str) -> None:
     error = refused(**{setting: value})
     assert error.option == option

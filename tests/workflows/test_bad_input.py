@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from .conftest import MakeFlow
-from .runs import Done, Flow
+from .runs import Done, Flow, numbers, until
 
 pytestmark = pytest.mark.criu
 
@@ -84,19 +84,45 @@ def test_a_bad_resource_is_refused_and_the_rule_named(resources: str, words: lis
     assert_refused(ours, ours.ckpt(), *words)
 
 
-def test_a_bad_resource_of_one_rule_does_not_harm_the_job_of_another(flow: MakeFlow) -> None:
+def test_a_bad_resource_is_refused_before_the_job_of_any_rule_starts(flow: MakeFlow) -> None:
     ours = flow(
         SNAKEFILE.format(resources="ckpt=7")
         + """
 rule good:
     output: "good.txt"
-    shell: "sleep 2; echo good > {output}"
+    shell: "echo good > {output}"
 """
     )
-    done = ours.ckpt("out.txt", "good.txt", "--keep-going")
+    assert_refused(ours, ours.ckpt("good.txt", "out.txt"), "rule job, resource ckpt: 7 cannot be used")
+    assert not (ours.path / "good.txt").exists()
+
+
+def test_a_bad_value_that_only_shows_with_the_job_fails_that_job_alone_and_loses_nothing(flow: MakeFlow) -> None:
+    ours = flow("""
+rule job:
+    output: "out.txt"
+    retries: 1
+    resources: ckpt_walltime=lambda wildcards: config.get("wall", "6s")
+    shell: "echo start >> trace; for i in $(seq 1 30); do echo $i; sleep 0.2; done > {output}"
+
+rule good:
+    output: "good.txt"
+    shell: "echo good > {output}"
+""")
+    head = ours.start("out.txt")
+    until(lambda: any(segment.saves for segment in ours.segments("job")), "the first image", head)
+    assert "1 of 1 job" in head.interrupt().said
+    history = [segment.number for segment in ours.segments("job")]
+    done = ours.ckpt("--rerun-incomplete", "--keep-going", "--config", "wall=soon", "--", "out.txt", "good.txt")
     assert done.status != 0
-    assert len(done.lines("resource ckpt: 7 cannot be used")) == 1, done.said
+    assert len(done.lines("rule job, resource ckpt_walltime: 'soon' cannot be used")) == 1, done.said
+    assert "Traceback" not in done.said
     assert ours.text("good.txt") == "good\n"
+    assert [segment.number for segment in ours.segments("job")] == history
+    again = ours.ckpt("--rerun-incomplete", "out.txt")
+    assert again.status == 0, again.said
+    assert ours.text("out.txt") == numbers(30)
+    assert ours.text("trace") == "start\n"
 
 
 # What cannot be saved

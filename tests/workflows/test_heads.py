@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import pytest
 
 from .conftest import MakeFlow
@@ -23,6 +26,32 @@ rule long:
         "for i in $(seq 1 40); do echo $i >> {wildcards.name}.trace; echo $i; sleep 0.2; done > {output}"
 """
 NAMES = ("a", "b")
+
+#: What looks different to every head, and means nothing: the time of an ancient input, the order of a set, where an
+#: object lies, and in an input folder what the job itself puts there.
+UNCHANGED = """\
+    input: folder="results", old=ancient("old.txt")
+    log: "results/{name}.log"
+    params: words=set("abcdefgh"), thing=object(), nested=[{"key": object()}, {"x", "y", "z"}]
+"""
+
+#: Holds an established TCP connection, which no image can, until it is asked to close it.
+HELD = """
+import pathlib
+import socket
+import time
+
+server = socket.create_server(("127.0.0.1", 0))
+ends = [socket.create_connection(server.getsockname()), server.accept()[0]]
+pathlib.Path("trace").open("a").write("start\\n")
+while not pathlib.Path("close").exists():
+    time.sleep(0.1)
+for end in (*ends, server):
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0" + bytes(4))
+    end.close()
+time.sleep(12)
+print("end")
+"""
 
 
 def saves(flow: Flow) -> list[int]:
@@ -72,7 +101,9 @@ def test_a_chain_that_ended_without_a_head_is_reported_and_not_run_again(flow: M
 
 
 def test_ctrl_c_parks_all_jobs_and_the_next_run_resumes_them(flow: MakeFlow) -> None:
-    ours = flow(SNAKEFILE)
+    ours = flow(SNAKEFILE.replace("    output:", UNCHANGED + "    output:"))
+    ours.write("results/other.txt", "of another rule\n")
+    old = ours.write("old.txt", "old\n")
     head = ours.start()
     until(lambda: saved(ours, 1), "the first images", head)
     done = head.interrupt()
@@ -82,12 +113,37 @@ def test_ctrl_c_parks_all_jobs_and_the_next_run_resumes_them(flow: MakeFlow) -> 
     assert ours.processes() == []
     parked = [folder.segments()[-1] for folder in ours.jobs()]
     assert [(last.outcome, last.parked) for last in parked] == [("saved", True)] * 2
+    old.touch()
     again = ours.ckpt("--rerun-incomplete")
     assert again.status == 0, again.said
     assert len(again.lines("was found: resumes from image")) == 2, again.said
     for folder, last in zip(ours.jobs(), parked, strict=True):
         assert folder.segment(last.number + 1).restored_from == last.generation
     assert_computed_once(ours)
+
+
+def test_a_second_ctrl_c_leaves_at_once_a_job_that_cannot_be_saved_yet_and_it_parks_itself(flow: MakeFlow) -> None:
+    ours = flow(f"""
+rule job:
+    output: "out.txt"
+    shell: "{sys.executable} held.py >> {{output}}"
+""")
+    ours.write("held.py", HELD)
+    head = ours.start("--ckpt-walltime", "60s")
+    until(lambda: (ours.path / "trace").exists(), "the connection", head)
+    head.process.send_signal(signal.SIGINT)
+    until(lambda: "saving 1 job" in head.said() and ours.segments("job")[-1].warnings, "a save that fails", head)
+    done = head.interrupt()
+    assert len(done.lines("leaving at once")) == 1, done.said
+    assert "Traceback" not in done.said
+    assert ours.processes() != []
+    (ours.path / "close").touch()
+    until(lambda: not ours.processes(), "the end of the segment")
+    assert [(segment.outcome, segment.parked) for segment in ours.segments("job")] == [("saved", True)]
+    again = ours.ckpt("--rerun-incomplete", "--ckpt-walltime", "60s")
+    assert again.status == 0, again.said
+    assert ours.text("trace") == "start\n"
+    assert ours.text("out.txt") == "end\n"
 
 
 def test_detach_leaves_jobs_running_and_a_new_head_attaches(flow: MakeFlow) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .conftest import MakeFlow
 from .runs import Done, Flow, numbers
 
 pytestmark = pytest.mark.criu
@@ -117,3 +118,25 @@ def test_the_error_of_a_group_says_why(ran: tuple[Flow, Done]) -> None:
 def test_nothing_is_left_running(ran: tuple[Flow, Done]) -> None:
     flow, _ = ran
     assert flow.processes() == []
+
+
+def test_a_limit_of_ours_uses_no_retries_and_the_next_run_goes_on_from_the_kept_images(flow: MakeFlow) -> None:
+    ours = flow(
+        """
+rule long:
+    output: "out.txt"
+    retries: 2
+    shell: "echo start >> trace; for i in $(seq 1 40); do echo $i >> trace; echo $i; sleep 0.2; done > {output}"
+"""
+    )
+    done = ours.ckpt("--ckpt-max-segments", "2")
+    assert done.status != 0
+    assert len(done.lines("message: 2 segments were used", "--ckpt-max-segments", "images are kept")) == 1, done.said
+    assert "Trying to restart" not in done.said
+    assert ours.saves("long") == 2
+    assert not (ours.path / "out.txt").exists()  # as Snakemake leaves it, but not lost
+    again = ours.ckpt()
+    assert again.status == 0, again.said
+    assert [path.name for path in ours.path.iterdir() if "ckpt" in path.name] == []
+    assert ours.text("out.txt") == numbers(40), again.said
+    assert ours.text("trace") == "start\n" + numbers(40)

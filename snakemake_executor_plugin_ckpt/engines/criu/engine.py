@@ -106,6 +106,8 @@ class CriuEngine(Engine):
 
         def complete() -> None:
             nonlocal dumped
+            if wrong := unsavable.silently_wrong(running.pids(), self.way):
+                raise Unsavable(wrong)
             shm.save(running.init, running.way, folder / _SHM)
             (folder / _CLOCKS).write_text(json.dumps(asdict(running.clocks_now())))
             dumped = time.monotonic()
@@ -120,7 +122,10 @@ class CriuEngine(Engine):
             # a part of it already. What is left is the caller's to kill.
             if stages.status != 0 and not (stop and stages.accepted):
                 _keep_log(stages.folder, folder)
-                raise _failure(stages.folder, "criu dump", stages.status)
+                failure = _failure(stages.folder, "criu dump", stages.status)
+                # What /proc shows names the process, and what criu itself has no word for.
+                findings = self.unsavable(running)
+                raise Unsavable(findings) if findings else failure
         return SaveStats(dump=dumped - begin, frozen=time.monotonic() - begin)
 
     def restore(self, folder: Path, payload: Payload, limit: float) -> CriuRunning:

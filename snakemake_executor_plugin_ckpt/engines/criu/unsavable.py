@@ -25,7 +25,7 @@ _DESCRIPTORS = {
 }
 _NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts")
 _ESTABLISHED = "01"
-_MAP = re.compile(r"^\S+ \S{3}(\S) \S+ \S+ (\d+) +(.*)$", re.MULTILINE)
+_MAP = re.compile(r"^\S+ \S{3}(\S) \S+ \S+ \d+ +(.*)$", re.MULTILINE)
 
 
 def find(pids: list[int], way: Way, tcp_close: bool = False) -> list[str]:
@@ -37,6 +37,29 @@ def find(pids: list[int], way: Way, tcp_close: bool = False) -> list[str]:
             for what in _of_process(pid, pids[0], way, sockets):
                 found.setdefault(what, []).append(pid)
     return [f"{_who(who)} {what}" for what, who in found.items()]
+
+
+def silently_wrong(pids: list[int], way: Way) -> list[str]:
+    """What CRIU would save without complaint and restore wrongly; to be asked while the tree stands still.
+
+    Stock CRIU without map_files takes a shared mapping of a memfd for private memory: after the restore what is
+    written through the descriptor, or by another process, no longer shows in the mapping (seen).
+    """
+    found = []
+    for pid in pids if way == "rootless" else []:
+        with suppress(OSError):
+            shared = {path for kind, path in _maps(pid) if kind == "s" and path.startswith("/memfd:")}
+            found += [f"{_who([pid])} {_memfd(path)}" for path in sorted(shared)]
+    return found
+
+
+def _memfd(path: str) -> str:
+    return f"shares memory through {path.split(' ')[0]}; have an admin give criu capabilities (`ckpt doctor`)"
+
+
+def _maps(pid: int) -> list[tuple[str, str]]:
+    """Of each mapping: ``s`` (shared) or ``p``, and the path."""
+    return _MAP.findall(Path(f"/proc/{pid}/maps").read_text())
 
 
 def _who(pids: list[int]) -> str:
@@ -59,7 +82,7 @@ def _of_process(pid: int, first: int, way: Way, sockets: set[str]) -> Iterator[s
                 "--ckpt-tcp close if the program reconnects by itself"
             )
     if way == "rootless":
-        yield from _of_maps(Path(f"/proc/{pid}/maps").read_text(), opened)
+        yield from _of_maps(_maps(pid))
 
 
 def _of_status(pid: int, way: Way) -> Iterator[str]:
@@ -72,22 +95,21 @@ def _of_status(pid: int, way: Way) -> Iterator[str]:
         yield "runs under a seccomp filter; start it without its sandbox"
 
 
-def _of_maps(maps: str, opened: set[str]) -> Iterator[str]:
+def _of_maps(maps: list[tuple[str, str]]) -> Iterator[str]:
     said = set()
-    for shared, _, path in _MAP.findall(maps):
+    for shared, path in maps:
         what = ""
         if path.startswith("/SYSV"):
             what = "uses System V shared memory; needs a node where CRIU runs as root"
         elif path.startswith("/[aio]"):
             what = "uses Linux native asynchronous I/O; switch it off in the program"
-        elif path.startswith("/memfd:") and shared == "s" and path in opened:
-            # Stock CRIU saves and restores it, but parts the mapping from the file: silently wrong data.
-            what = f"shares memory through {path.split(' ')[0]}; use --ckpt-criu-way capabilities"
+        elif path.startswith("/memfd:") and shared == "s":
+            what = _memfd(path)
         elif path.endswith(" (deleted)") and not path.startswith(("/dev/zero", "/memfd:")):
             # The kernel shows such a mapping's file only to CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
             what = (
                 f"maps deleted files like {_family(path)} (multiprocessing's locks do this); use threads or processes "
-                "without shared locks, or have an admin give criu capabilities (`ckpt doctor`), and --ckpt-criu-way capabilities"
+                "without shared locks, or have an admin give criu capabilities (`ckpt doctor`)"
             )
         if what and what not in said:
             said.add(what)
