@@ -18,7 +18,7 @@ def end(jobs: list[WatchedJob], how: str | None, logger: Any) -> None:
     if not jobs:
         return
     if how == "detach":
-        logger.info(f"ckpt: {len(jobs)} jobs are left running; start snakemake again to attach to them")
+        logger.info(f"ckpt: {_count(jobs)} left running; start snakemake again to attach to them")
     elif how == "cancel":
         _cancel(jobs, logger)
     else:
@@ -29,7 +29,7 @@ def end(jobs: list[WatchedJob], how: str | None, logger: Any) -> None:
 
 
 def _park(jobs: list[WatchedJob], logger: Any) -> None:
-    logger.info(f"ckpt: saving {len(jobs)} jobs (Ctrl-C again: leave at once; they save themselves)")
+    logger.info(f"ckpt: saving {_count(jobs)} (Ctrl-C again: leave at once; they save themselves)")
     for job in jobs:
         job.folder.request("park")
     limit = max(job.policy.floor for job in jobs) + _SPARE
@@ -42,13 +42,13 @@ def _park(jobs: list[WatchedJob], logger: Any) -> None:
     for job in waiting:
         logger.warning(f"ckpt: {job.job.key} is not saved yet; it was asked to, and goes on until it is")
     logger.info(
-        f"ckpt: {len(jobs) - len(waiting)} of {len(jobs)} jobs are saved or over. Start snakemake again to resume, "
+        f"ckpt: {len(jobs) - len(waiting)} of {_count(jobs)} saved or over. Start snakemake again to resume, "
         "with --rerun-incomplete if it asks for that"
     )
 
 
 def _cancel(jobs: list[WatchedJob], logger: Any) -> None:
-    logger.info(f"ckpt: ending {len(jobs)} jobs; the next run goes on from their last images, where there are any")
+    logger.info(f"ckpt: ending {_count(jobs)}; the next run goes on from their last images, where there are any")
     for job in jobs:
         try:
             with suppress(OSError):
@@ -58,3 +58,7 @@ def _cancel(jobs: list[WatchedJob], logger: Any) -> None:
                 job.scheduler.cancel([job_id])
         except CkptError as error:
             logger.warning(f"ckpt: {job.job.key} could not be cancelled: {error}")
+
+
+def _count(jobs: list[WatchedJob]) -> str:
+    return f"{len(jobs)} job" + ("s" if len(jobs) != 1 else "")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +100,21 @@ def descendants(pid: int) -> list[int]:
         found += below
         ahead += below
     return found
+
+
+def end_below(pid: int) -> None:
+    """End all processes below one; stopped first, so that none starts another one meanwhile."""
+    stopped: set[int] = set()
+    while new := set(descendants(pid)) - stopped:
+        _send(new, signal.SIGSTOP)
+        stopped |= new
+    _send(stopped, signal.SIGKILL)
+
+
+def _send(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def number_inside(pid: int) -> int | None:

@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, Running
+from snakemake_executor_plugin_ckpt.engines.criu.namespaces import Way
+from snakemake_executor_plugin_ckpt.engines.criu.tree import start
 from snakemake_executor_plugin_ckpt.errors import EngineError
 
-
-class PlainRunning:
-    """A payload as an ordinary child in a session of its own."""
-
-    def __init__(self, payload: Payload) -> None:
-        with open(payload.log, "ab") as log:
-            self._child = subprocess.Popen(
-                payload.argv,
-                cwd=payload.directory,
-                env=dict(payload.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._pidfd = os.pidfd_open(self._child.pid)
-
-    def fileno(self) -> int:
-        """See `Running.fileno`."""
-        return self._pidfd
-
-    def poll(self) -> int | None:
-        """See `Running.poll`."""
-        return self._child.poll()  # minus the signal's number already
-
-    def pids(self) -> list[int]:
-        """See `Running.pids`."""
-        return [self._child.pid, *proc.descendants(self._child.pid)]
-
-    def kill(self) -> None:
-        """See `Running.kill`; stopped first, so that none starts another one while they are ended."""
-        if self._child.poll() is not None:
-            return  # done already: the number may be another process's by now
-        stopped: set[int] = set()
-        while new := set(self.pids()) - stopped:
-            _send(new, signal.SIGSTOP)
-            stopped |= new
-        _send(stopped, signal.SIGKILL)
-        self._child.wait()
-
-
-def _send(pids: set[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+#: The one that makes no namespaces, so that it works everywhere.
+_WAY: Way = "capabilities"
 
 
 class Plain(Engine):
@@ -75,12 +29,9 @@ class Plain(Engine):
         """See `Engine.version`."""
         return "1"
 
-    def launch(self, payload: Payload) -> PlainRunning:
-        """See `Engine.launch`."""
-        try:
-            return PlainRunning(payload)
-        except OSError as error:
-            raise EngineError(f"cannot start {payload.argv[0]}: {error}") from error
+    def launch(self, payload: Payload) -> Running:
+        """See `Engine.launch`; under an init process too, since a job must not outlive its supervisor."""
+        return start(_WAY, payload)
 
     def unsavable(self, running: Running) -> list[str]:
         """See `Engine.unsavable`."""

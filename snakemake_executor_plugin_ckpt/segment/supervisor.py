@@ -158,7 +158,7 @@ class _Supervisor:
         except StateError:
             return FAILED
         except (EngineError, OSError) as error:
-            return self.save_failed(error)
+            return self.save_failed(error, stop)
         self.failures = 0
         self.segment.useful = useful
         assert self.segment.generation is not None
@@ -172,8 +172,10 @@ class _Supervisor:
         self.close("saved")
         return 0 if parked else REQUEUE
 
-    def save_failed(self, error: EngineError | OSError) -> int | None:
-        """The payload goes on; note why, and when to try again."""
+    def save_failed(self, error: EngineError | OSError, stop: bool) -> int | None:
+        """The payload goes on; note why, and, if it must be saved, when to try again."""
+        if not stop:
+            self.folder.clear_request("checkpoint")
         unsavable = isinstance(error, Unsavable)
         reason = f"the job could not be saved: {error}"
         if unsavable and self.policy.on_unsavable == "fail":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,16 @@ def test_a_folder_that_is_no_job_is_said_and_not_made_one(tmp_path: Path) -> Non
         job.submit()
         assert job.wait() == []
         assert "is not a job folder" in job.batch_log()
+
+
+def test_a_job_without_saving_does_not_outlive_its_killed_supervisor(tmp_path: Path) -> None:
+    command = "setsid sh -c 'while :; do date +%s.%N > beat; sleep 0.05; done' & echo up; sleep 60"
+    with local_job(tmp_path, command, engine_place=PLAIN) as job:
+        job.submit()
+        wait_for((job.work / "beat").exists)
+        os.kill(job.running_segment().pid, signal.SIGKILL)
+        wait_for(lambda: not job.alive())
+        time.sleep(0.5)  # for what is to be ended; then nobody writes any more
+        before = (job.work / "beat").read_text()
+        time.sleep(0.5)
+        assert (job.work / "beat").read_text() == before

@@ -20,7 +20,7 @@ from snakemake_executor_plugin_ckpt.units import format_duration, format_size, p
         ("0.5s", 0.5),
         ("48:00:00", 172800),
         ("2-00:00:00", 172800),
-        ("1:30", 5400),
+        ("1:30:00", 5400),
         ("0s", 0),
     ],
 )

@@ -87,7 +87,11 @@ def test_processes_that_are_gone_are_no_finding() -> None:
     assert unsavable.find([], "rootless") == []
 
 
-INOTIFY = "import ctypes, time\nctypes.CDLL(None).inotify_init()\nprint(1, flush=True)\ntime.sleep(60)"
+INOTIFY = (
+    "import ctypes, time\nl = ctypes.CDLL(None)\nfd = l.inotify_init()\nl.inotify_add_watch(fd, b'.', 256)\n"
+    "print(1, flush=True)\ntime.sleep(60)"
+)
+NO_WATCH = "import ctypes, time\nctypes.CDLL(None).inotify_init()\nprint(1, flush=True)\ntime.sleep(60)"
 SEMAPHORE = "import multiprocessing, time\na = multiprocessing.Lock()\nprint(1, flush=True)\ntime.sleep(60)"
 TCP = (
     "import socket, time\na = socket.create_server(('127.0.0.1', 0))\n"
@@ -100,7 +104,8 @@ LISTENS = "import socket, time\na = socket.create_server(('127.0.0.1', 0))\nprin
     ("code", "way", "said"),
     [
         (INOTIFY, "rootless", "inotify"),
-        (INOTIFY, "root", "inotify"),
+        (INOTIFY, "root", ""),
+        (NO_WATCH, "rootless", ""),
         (SEMAPHORE, "rootless", "multiprocessing"),
         (SEMAPHORE, "root", ""),
         (TCP, "rootless", "established TCP connection"),

@@ -108,7 +108,7 @@ def test_ctrl_c_parks_all_jobs_and_the_next_run_resumes_them(flow: MakeFlow) -> 
     until(lambda: saved(ours, 1), "the first images", head)
     done = head.interrupt()
     assert done.status != 0
-    assert "2 of 2 jobs are saved" in done.said
+    assert "2 of 2 jobs saved" in done.said
     assert "Traceback" not in done.said
     assert ours.processes() == []
     parked = [folder.segments()[-1] for folder in ours.jobs()]
@@ -152,7 +152,7 @@ def test_detach_leaves_jobs_running_and_a_new_head_attaches(flow: MakeFlow) -> N
     until(lambda: saved(ours, 1), "the first images", head)
     done = head.interrupt()
     assert done.status != 0
-    assert len(done.lines("2 jobs are left running")) == 1, done.said
+    assert len(done.lines("2 jobs left running")) == 1, done.said
     assert "Traceback" not in done.said
     before = min(saves(ours))
     until(lambda: saved(ours, before + 1) or not ours.processes(), "images without a head")
@@ -239,7 +239,7 @@ def test_a_job_whose_code_changed_while_it_was_parked_begins_anew_and_says_so(fl
     ours = flow(SNAKEFILE)
     head = ours.start()
     until(lambda: saved(ours, 1), "the first images", head)
-    assert "2 of 2 jobs are saved" in head.interrupt().said
+    assert "2 of 2 jobs saved" in head.interrupt().said
     ours.write("Snakefile", SNAKEFILE.replace("echo $i; ", "echo new $i; ").replace("sleep 0.2", "sleep 0.01"))
     again = ours.ckpt("--rerun-incomplete")
     assert again.status == 0, again.said

@@ -18,11 +18,9 @@ from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, 
 from snakemake_executor_plugin_ckpt.engines.criu import commands, locate, shm, trial, unsavable
 from snakemake_executor_plugin_ckpt.engines.criu.namespaces import WAYS, Clocks, Way
 from snakemake_executor_plugin_ckpt.engines.criu.stages import Stages
-from snakemake_executor_plugin_ckpt.engines.criu.tree import CriuRunning
+from snakemake_executor_plugin_ckpt.engines.criu.tree import CriuRunning, start
 from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError, Unsavable
 
-#: The payload's first process; criu's own numbers in a fresh namespace stay far below.
-_FIRST_PID = 1000
 _CLOCKS = "clocks.json"
 _SHM = "shm.tar"
 
@@ -78,16 +76,7 @@ class CriuEngine(Engine):
 
     def launch(self, payload: Payload) -> CriuRunning:
         """See `Engine.launch`."""
-        # A world of its own for the clocks from the start, or a later restore could not put them back.
-        running = CriuRunning(self.way, None, payload)
-        try:
-            if self.way != "capabilities":
-                running.ask("last_pid", _FIRST_PID - 1, "last_pid")
-            running.payload = running.ask("start", 1, "started")
-        except EngineError:
-            running.kill()
-            raise
-        return running
+        return start(self.way, payload)
 
     def unsavable(self, running: Running) -> list[str]:
         """See `Engine.unsavable`."""

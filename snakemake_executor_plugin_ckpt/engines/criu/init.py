@@ -28,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Payload
 from snakemake_executor_plugin_ckpt.engines.criu import kernel, namespaces
 
@@ -51,7 +52,8 @@ def serve(control: socket.socket, way: namespaces.Way, payload: Payload | None) 
     try:
         namespaces.furnish(way)
         kernel.become_subreaper()
-        kernel.die_with_parent(signal.SIGKILL)
+        if way != "capabilities":
+            kernel.die_with_parent(signal.SIGKILL)  # and with this one the kernel ends all of the pid namespace
     except OSError as error:
         _tell(control, {"failed": str(error)})
         os._exit(1)
@@ -59,6 +61,7 @@ def serve(control: socket.socket, way: namespaces.Way, payload: Payload | None) 
         signal.signal(number, signal.SIG_IGN)  # the supervisor alone decides; a batch system signals everything
     _tell(control, {"ready": os.getpid()})
     _Init(control, way, payload).loop()
+    proc.end_below(os.getpid())  # without a pid namespace nobody else would
     os._exit(0)
 
 

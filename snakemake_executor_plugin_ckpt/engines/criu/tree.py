@@ -17,6 +17,8 @@ from snakemake_executor_plugin_ckpt.engines.base import Payload
 from snakemake_executor_plugin_ckpt.engines.criu import init, kernel, namespaces
 from snakemake_executor_plugin_ckpt.errors import EngineError
 
+#: The payload's first process; criu's own numbers in a fresh namespace stay far below.
+_FIRST_PID = 1000
 _PATIENCE = 30.0  # seconds for what needs a few milliseconds: to make the namespaces, to start a process
 
 
@@ -61,10 +63,10 @@ class CriuRunning:
         """See `Running.kill`; the kernel ends all of a pid namespace with its first process."""
         if self._control.fileno() < 0:
             return  # done already: the number may be another process's by now
-        below = proc.descendants(self.init) if self.way == "capabilities" else []
-        for pid in [self.init, *below]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if self.way == "capabilities":
+            proc.end_below(self.init)
+        with suppress(ProcessLookupError):
+            os.kill(self.init, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(self.init, 0)
         self._control.close()
@@ -126,6 +128,26 @@ class CriuRunning:
     def _take(self, message: dict[str, Any]) -> None:
         if "ended" in message:
             self._status = os.waitstatus_to_exitcode(message["ended"])
+
+
+def start(way: namespaces.Way, payload: Payload) -> CriuRunning:
+    """Start a payload in a private world of its own.
+
+    Raises
+    ------
+    EngineError
+        The node does not allow it.
+    """
+    # A world of its own for the clocks from the start, or a later restore could not put them back.
+    running = CriuRunning(way, None, payload)
+    try:
+        if way != "capabilities":
+            running.ask("last_pid", _FIRST_PID - 1, "last_pid")
+        running.payload = running.ask("start", 1, "started")
+    except EngineError:
+        running.kill()
+        raise
+    return running
 
 
 def _enter(

@@ -18,7 +18,6 @@ from snakemake_executor_plugin_ckpt.engines.criu.namespaces import Way
 _DESCRIPTORS = {
     "anon_inode:[io_uring]": "uses io_uring; switch it off in the program (node: UV_USE_IO_URING=0)",
     "anon_inode:[perf_event]": "has a perf event open; do not profile a job that is to be saved",
-    "anon_inode:inotify": "watches files (inotify), as tail -f does; use tail without -f, or poll",
     "anon_inode:[fanotify]": "watches files (fanotify); run it outside the job",
     "anon_inode:[userfaultfd]": "uses userfaultfd; no way out is known",
     "/dev/nvidia": "has a GPU open; GPU memory is not saved. Use the program's own checkpoints",
@@ -82,6 +81,8 @@ def _of_process(pid: int, first: int, way: Way, sockets: set[str]) -> Iterator[s
                 "--ckpt-tcp close if the program reconnects by itself"
             )
     if way == "rootless":
+        if "anon_inode:inotify" in opened and _watches(pid):
+            yield "watches files (inotify), as tail -f does; use tail without -f, or poll"
         yield from _of_maps(_maps(pid))
 
 
@@ -120,6 +121,19 @@ def _family(path: str) -> str:
     """A deleted file's path without the random end, so that six locks are said once."""
     name = path.removesuffix(" (deleted)")
     return re.sub(r"(/sem\.|/pym-).*", r"\1...", name)
+
+
+def _watches(pid: int) -> bool:
+    """Whether an inotify descriptor of a process has a watch; one without is saved all the same."""
+    infos = Path(f"/proc/{pid}/fdinfo")
+    return any("inotify wd:" in _text(infos / name) for name in os.listdir(infos))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _links(folder: Path) -> Iterator[str]:
