@@ -17,10 +17,10 @@ from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import find_engine
+from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, find_scheduler
 from snakemake_executor_plugin_ckpt.schedulers.local import Local
-from snakemake_executor_plugin_ckpt.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from snakemake_executor_plugin_ckpt.engines.base import Payload, find_engine, load_engine
 from snakemake_executor_plugin_ckpt.engines.criu.engine import CriuEngine
-from snakemake_executor_plugin_ckpt.engines.criu.tree import CriuRunning
+from snakemake_executor_plugin_ckpt.engines.world.world import World
 from snakemake_executor_plugin_ckpt.images import generations, outputs
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
 from snakemake_executor_plugin_ckpt.images.node import node_class
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 @contextmanager
-def held(engine: CriuEngine, mib: int, folder: Path) -> Iterator[tuple[CriuRunning, Payload]]:
+def held(engine: CriuEngine, mib: int, folder: Path) -> Iterator[tuple[World, Payload]]:
     """A tree that holds some MiB."""
     log = folder / "log"
     program = f'"{sys.executable}" -c "{_HOLD.format(mib=mib)}"; exit $?'
@@ -106,7 +106,7 @@ def measure_raw(mib: int, folder: Path) -> Timing:
             == 0
         )
         save = time.monotonic() - start
-    restored = CriuRunning(engine.way, clocks, None)
+    restored = World(engine.way, clocks, None)
     try:
         restored.ask("last_pid", 5000, "last_pid")
         start = time.monotonic()

@@ -18,17 +18,17 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
-from snakemake_executor_plugin_ckpt import head, interrupt, narrate, snakejob
 from snakemake_executor_plugin_ckpt.chain import Step
 from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError, SchedulerError
+from snakemake_executor_plugin_ckpt.head import interrupt, narrate, preflight, snakejob
+from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
+from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, load_scheduler
-from snakemake_executor_plugin_ckpt.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.settings import ExecutorSettings, base_policy, policy_for
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job
-from snakemake_executor_plugin_ckpt.watched import WatchedJob
 
 #: Seconds between two looks at the records where no cluster is bothered by it.
 _LOCAL_ROUND = 0.5
@@ -59,10 +59,10 @@ class Executor(RemoteExecutor):
             self._base: Policy = base_policy(settings)
             for rule, resources in snakejob.fixed_resources(workflow):
                 policy_for(self._base, rule, resources, threads=1)
-            self._state_dir = head.open_state_dir(settings.state_dir, self._workdir)
+            self._state_dir = preflight.open_state_dir(settings.state_dir, self._workdir)
             self._scheduler = load_scheduler(self._base.scheduler_place, self._state_dir)
-            head.check(self._base, self._scheduler)
-            self._lease = head.lease(self._state_dir, self._workdir)
+            preflight.check(self._base, self._scheduler)
+            self._lease = preflight.lease(self._state_dir, self._workdir)
         except CkptError as error:
             raise WorkflowError(str(error)) from None
         super().__init__(workflow, logger)
@@ -141,7 +141,7 @@ class Executor(RemoteExecutor):
         A chain that makes the same files and cannot be gone on with is ended: two would write at once.
         """
         if self._makers is None:
-            self._makers = head.unfinished(self._state_dir, self._workdir)
+            self._makers = preflight.unfinished(self._state_dir, self._workdir)
         files = snakejob.watched_of(job, self._workdir)
         for path in {self._makers[file] for file in files if file in self._makers and self._makers[file].name != key}:
             folder = JobFolder(path)

@@ -78,7 +78,7 @@ def state_dir(wished: str | None) -> Path:
     named = wished or os.environ.get(VARIABLE)
     if named:
         return Path(os.path.abspath(os.path.expanduser(os.path.expandvars(named))))
-    from snakemake_executor_plugin_ckpt.head import default_state_dir  # imports slowly
+    from snakemake_executor_plugin_ckpt.head.preflight import default_state_dir  # imports slowly
 
     return default_state_dir(os.getcwd())
 

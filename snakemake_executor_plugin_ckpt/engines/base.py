@@ -20,11 +20,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError
+from snakemake_executor_plugin_ckpt import plugins
+from snakemake_executor_plugin_ckpt.errors import EngineError
 
 ENTRY_POINTS = "snakemake_executor_plugin_ckpt.engines"
 
@@ -181,37 +181,15 @@ class Engine(ABC):
 
 def engine_names() -> list[str]:
     """All engines that are installed."""
-    from importlib.metadata import entry_points  # slow to import, and the node has no need of it
-
-    return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+    return plugins.names(ENTRY_POINTS)
 
 
 def find_engine(name: str, option: str = "--ckpt-engine") -> str:
-    """Where an engine's class is (``module:Class``), by the engine's name.
-
-    Raises
-    ------
-    BadSetting
-        No engine of that name is installed.
-    """
-    from importlib.metadata import entry_points
-
-    for point in entry_points(group=ENTRY_POINTS, name=name):
-        return point.value
-    raise BadSetting(option, name, "the engines installed here are " + ", ".join(engine_names()))
+    """Where an engine's class is; see `plugins.place_of`."""
+    return plugins.place_of(ENTRY_POINTS, name, option)
 
 
-def load_engine(reference: str, options: Mapping[str, str]) -> Engine:
-    """An engine from its place; the node does not search the installation again, which is slow on a shared disk.
-
-    Raises
-    ------
-    EngineError
-        It cannot be imported here.
-    """
-    module, _, name = reference.partition(":")
-    try:
-        engine: Engine = getattr(import_module(module), name)(options)
-    except (ImportError, AttributeError) as error:
-        raise EngineError(f"engine {reference} cannot be loaded: {error}") from error
-    return engine
+def load_engine(place: str, options: Mapping[str, str]) -> Engine:
+    """An engine from its place; see `plugins.load`."""
+    made: Engine = plugins.load(place, EngineError, options)
+    return made

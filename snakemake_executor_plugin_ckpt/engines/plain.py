@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, Running
-from snakemake_executor_plugin_ckpt.engines.criu.namespaces import Way
-from snakemake_executor_plugin_ckpt.engines.criu.tree import start
+from snakemake_executor_plugin_ckpt.engines.world.namespaces import Way
+from snakemake_executor_plugin_ckpt.engines.world.world import start
 from snakemake_executor_plugin_ckpt.errors import EngineError
 
 #: The one that makes no namespaces, so that it works everywhere.

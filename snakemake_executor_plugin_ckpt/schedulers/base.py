@@ -10,10 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from importlib import import_module
 from pathlib import Path
 
-from snakemake_executor_plugin_ckpt.errors import BadSetting, SchedulerError
+from snakemake_executor_plugin_ckpt import plugins
+from snakemake_executor_plugin_ckpt.errors import SchedulerError
 
 ENTRY_POINTS = "snakemake_executor_plugin_ckpt.schedulers"
 
@@ -134,37 +134,15 @@ class Scheduler(ABC):
 
 def scheduler_names() -> list[str]:
     """All schedulers that are installed."""
-    from importlib.metadata import entry_points  # slow to import, and the node has no need of it
-
-    return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+    return plugins.names(ENTRY_POINTS)
 
 
 def find_scheduler(name: str, option: str = "--ckpt-scheduler") -> str:
-    """Where a scheduler's class is (``module:Class``), by the scheduler's name.
-
-    Raises
-    ------
-    BadSetting
-        No scheduler of that name is installed.
-    """
-    from importlib.metadata import entry_points
-
-    for point in entry_points(group=ENTRY_POINTS, name=name):
-        return point.value
-    raise BadSetting(option, name, "the schedulers installed here are " + ", ".join(scheduler_names()))
+    """Where a scheduler's class is; see `plugins.place_of`."""
+    return plugins.place_of(ENTRY_POINTS, name, option)
 
 
-def load_scheduler(reference: str, state_dir: Path) -> Scheduler:
-    """A scheduler from its place.
-
-    Raises
-    ------
-    SchedulerError
-        It cannot be imported here.
-    """
-    module, _, name = reference.partition(":")
-    try:
-        scheduler: Scheduler = getattr(import_module(module), name)(state_dir)
-    except (ImportError, AttributeError) as error:
-        raise SchedulerError(f"scheduler {reference} cannot be loaded: {error}") from error
-    return scheduler
+def load_scheduler(place: str, state_dir: Path) -> Scheduler:
+    """A scheduler from its place; see `plugins.load`."""
+    made: Scheduler = plugins.load(place, SchedulerError, state_dir)
+    return made

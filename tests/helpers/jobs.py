@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from helpers.waiting import wait_for
+from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
 from snakemake_executor_plugin_ckpt.schedulers.local import Local
-from snakemake_executor_plugin_ckpt.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.waiting import wait_for
 
 from snakemake_executor_plugin_ckpt.engines.criu import unsavable
-from snakemake_executor_plugin_ckpt.engines.criu.namespaces import Way
+from snakemake_executor_plugin_ckpt.engines.world.namespaces import Way
 
 ANONYMOUS = "7f6a5c000000-7f6a5c021000 rw-p 00000000 00:00 0 \n"
 ORDINARY = """\

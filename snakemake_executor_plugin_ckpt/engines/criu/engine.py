@@ -16,9 +16,9 @@ from pathlib import Path
 
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, Running, SaveStats
 from snakemake_executor_plugin_ckpt.engines.criu import commands, locate, shm, trial, unsavable
-from snakemake_executor_plugin_ckpt.engines.criu.namespaces import WAYS, Clocks, Way
 from snakemake_executor_plugin_ckpt.engines.criu.stages import Stages
-from snakemake_executor_plugin_ckpt.engines.criu.tree import CriuRunning, start
+from snakemake_executor_plugin_ckpt.engines.world.namespaces import WAYS, Clocks, Way
+from snakemake_executor_plugin_ckpt.engines.world.world import World, start
 from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError, Unsavable
 
 _CLOCKS = "clocks.json"
@@ -72,15 +72,19 @@ class CriuEngine(Engine):
 
     def probe(self) -> Probe:
         """See `Engine.probe`."""
-        return trial.probe(self, self._wish)
+        try:
+            taken = self.way
+        except EngineError as error:
+            return Probe(False, problems=[str(error)])
+        return trial.probe(self, taken, self._wish)
 
-    def launch(self, payload: Payload) -> CriuRunning:
+    def launch(self, payload: Payload) -> World:
         """See `Engine.launch`."""
         return start(self.way, payload)
 
     def unsavable(self, running: Running) -> list[str]:
         """See `Engine.unsavable`."""
-        assert isinstance(running, CriuRunning)
+        assert isinstance(running, World)
         return unsavable.find(running.pids(), running.way, self.options.get("tcp") == "close")
 
     def save(self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float) -> SaveStats:
@@ -89,7 +93,7 @@ class CriuEngine(Engine):
         criu calls a script when the tree is written and still stopped, and waits for it; a script that fails
         makes criu let the tree go on. So the image is committed, or the save undone, before anything is lost.
         """
-        assert isinstance(running, CriuRunning)
+        assert isinstance(running, World)
         begin = time.monotonic()
         dumped = begin
 
@@ -117,13 +121,13 @@ class CriuEngine(Engine):
                 raise Unsavable(findings) if findings else failure
         return SaveStats(dump=dumped - begin, frozen=time.monotonic() - begin)
 
-    def restore(self, folder: Path, payload: Payload, limit: float) -> CriuRunning:
+    def restore(self, folder: Path, payload: Payload, limit: float) -> World:
         """See `Engine.restore`."""
         try:
             clocks = Clocks(**json.loads((folder / _CLOCKS).read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise EngineError(f"{folder} holds no image of criu: {error}") from error
-        running = CriuRunning(self.way, clocks, None)
+        running = World(self.way, clocks, None)
         work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._scratch_folder()))
         try:
             shm.restore(running.init, running.way, folder / _SHM)

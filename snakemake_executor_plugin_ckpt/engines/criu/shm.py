@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from snakemake_executor_plugin_ckpt.engines.criu.namespaces import Way
+from snakemake_executor_plugin_ckpt.engines.world.namespaces import Way
 
 
 def save(init: int, way: Way, archive: Path) -> None:

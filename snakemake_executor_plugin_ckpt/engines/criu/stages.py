@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_executor_plugin_ckpt.errors import EngineError
 
 if TYPE_CHECKING:
-    from snakemake_executor_plugin_ckpt.engines.criu.tree import CriuRunning
+    from snakemake_executor_plugin_ckpt.engines.world.world import World
 
 _SCRIPT = """#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = post-dump ] || exit 0
@@ -68,7 +68,7 @@ class Stages:
         os.close(self._to_script)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def watch(self, running: CriuRunning, command: dict[str, Any], stopped: Callable[[], None], limit: float) -> None:
+    def watch(self, running: World, command: dict[str, Any], stopped: Callable[[], None], limit: float) -> None:
         """Run the dump; call `stopped` when the tree is written; give up after `limit` seconds.
 
         Raises

@@ -6,17 +6,14 @@ import os
 import select
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from snakemake_executor_plugin_ckpt.engines.base import Payload, Probe
+from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe
 from snakemake_executor_plugin_ckpt.engines.criu import locate
-from snakemake_executor_plugin_ckpt.engines.criu.namespaces import WAYS, Way
-from snakemake_executor_plugin_ckpt.engines.criu.tree import CriuRunning
+from snakemake_executor_plugin_ckpt.engines.world.namespaces import WAYS, Way
+from snakemake_executor_plugin_ckpt.engines.world.world import World
 from snakemake_executor_plugin_ckpt.errors import EngineError
-
-if TYPE_CHECKING:
-    from snakemake_executor_plugin_ckpt.engines.criu.engine import CriuEngine
 
 _STATUS = 7
 #: A shell, a pipe and a child; it ends, with a status of its own, when the file `go` is there.
@@ -35,7 +32,7 @@ _ALLOW = (
 def enters(way: Way) -> str | None:
     """None if this node lets this user make the way's private world, else why not."""
     try:
-        running = CriuRunning(way, None, None)
+        running = World(way, None, None)
     except EngineError as error:
         return str(error)
     running.kill()
@@ -50,7 +47,7 @@ def has_file_capabilities(binary: str) -> bool:
         return False
 
 
-def probe(engine: CriuEngine, wish: str) -> Probe:
+def probe(engine: Engine, taken: Way, wish: str) -> Probe:
     """Try the way that the engine would take; when it fails, say of every way why it does not work."""
     try:
         binary, numbers = locate.locate(engine.options)
@@ -60,17 +57,17 @@ def probe(engine: CriuEngine, wish: str) -> Probe:
     try:
         _round_trip(engine)
     except (EngineError, OSError) as error:
-        problems = [f"{engine.way}: {error}"]
-        problems += [f"{way}: {reason}" for way in WAYS if way != engine.way and (reason := _missing(way, binary))]
+        problems = [f"{taken}: {error}"]
+        problems += [f"{way}: {reason}" for way in WAYS if way != taken and (reason := _missing(way, binary))]
         if wish != "auto":
             problems.append(f"--ckpt-criu-way {wish} was asked for; auto might find another way")
-        return Probe(False, engine.way, version, problems)
+        return Probe(False, taken, version, problems)
     finally:
         engine.close()
-    return Probe(True, engine.way, version, _limits(engine.way))
+    return Probe(True, taken, version, _limits(taken))
 
 
-def _round_trip(engine: CriuEngine) -> None:
+def _round_trip(engine: Engine) -> None:
     with tempfile.TemporaryDirectory(prefix="ckpt-trial-") as name:
         folder = Path(name)
         log, image = folder / "log", folder / "image"
@@ -93,8 +90,7 @@ def _round_trip(engine: CriuEngine) -> None:
             raise EngineError(f"the restored trial tree ended with status {status} and wrote {log.read_text()!r}")
 
 
-def _wait(true: object, what: str) -> None:
-    assert callable(true)
+def _wait(true: Callable[[], bool], what: str) -> None:
     until = time.monotonic() + _LIMIT
     while not true():
         if time.monotonic() > until:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import proc
-from snakemake_executor_plugin_ckpt.engines.criu.namespaces import Way
+from snakemake_executor_plugin_ckpt.engines.world.namespaces import Way
 
 _DESCRIPTORS = {
     "anon_inode:[io_uring]": "uses io_uring; switch it off in the program (node: UV_USE_IO_URING=0)",

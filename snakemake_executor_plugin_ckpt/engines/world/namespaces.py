@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from snakemake_executor_plugin_ckpt.engines.criu import kernel
+from snakemake_executor_plugin_ckpt.engines.world import kernel
 
 Way = Literal["rootless", "root", "capabilities"]
 WAYS: tuple[Way, ...] = ("rootless", "root", "capabilities")

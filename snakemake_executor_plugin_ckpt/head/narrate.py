@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_ckpt.chain import Step
+from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 from snakemake_executor_plugin_ckpt.units import format_duration, format_size
-from snakemake_executor_plugin_ckpt.watched import WatchedJob
 
 _TAIL_LINES, _TAIL_BYTES = 30, 16384
 

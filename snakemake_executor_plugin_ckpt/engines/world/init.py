@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Payload
-from snakemake_executor_plugin_ckpt.engines.criu import kernel, namespaces
+from snakemake_executor_plugin_ckpt.engines.world import kernel, namespaces
 
 MESSAGE_BYTES = 1 << 17
 _STDIN, _STDOUT, _STDERR = 0, 1, 2

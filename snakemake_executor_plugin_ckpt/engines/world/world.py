@@ -14,7 +14,7 @@ from typing import Any
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Payload
-from snakemake_executor_plugin_ckpt.engines.criu import init, kernel, namespaces
+from snakemake_executor_plugin_ckpt.engines.world import init, kernel, namespaces
 from snakemake_executor_plugin_ckpt.errors import EngineError
 
 #: The payload's first process; criu's own numbers in a fresh namespace stay far below.
@@ -22,7 +22,7 @@ _FIRST_PID = 1000
 _PATIENCE = 30.0  # seconds for what needs a few milliseconds: to make the namespaces, to start a process
 
 
-class CriuRunning:
+class World:
     """See `snakemake_executor_plugin_ckpt.engines.base.Running`."""
 
     def __init__(self, way: namespaces.Way, clocks: namespaces.Clocks | None, payload: Payload | None) -> None:
@@ -130,7 +130,7 @@ class CriuRunning:
             self._status = os.waitstatus_to_exitcode(message["ended"])
 
 
-def start(way: namespaces.Way, payload: Payload) -> CriuRunning:
+def start(way: namespaces.Way, payload: Payload) -> World:
     """Start a payload in a private world of its own.
 
     Raises
@@ -139,7 +139,7 @@ def start(way: namespaces.Way, payload: Payload) -> CriuRunning:
         The node does not allow it.
     """
     # A world of its own for the clocks from the start, or a later restore could not put them back.
-    running = CriuRunning(way, None, payload)
+    running = World(way, None, payload)
     try:
         if way != "capabilities":
             running.ask("last_pid", _FIRST_PID - 1, "last_pid")

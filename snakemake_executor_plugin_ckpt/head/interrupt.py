@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from snakemake_executor_plugin_ckpt.errors import CkptError
-from snakemake_executor_plugin_ckpt.watched import WatchedJob
+from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
 
 #: Seconds beyond the time reserved for a save after which a job that does not park is left to itself.
 _SPARE = 30.0

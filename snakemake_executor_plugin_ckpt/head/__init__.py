@@ -1,0 +1,1 @@
+"""What the executor is made of: the head's view of Snakemake's jobs and of their chains."""
