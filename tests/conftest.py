@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from helpers.engines import Trial
+
+
+def pytest_configure() -> None:
+    """Have programs under test hear Ctrl-C, also where the tests themselves were started in the background."""
+    # A background job of a shell ignores SIGINT, and what it starts inherits that; a handler is not inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
