@@ -31,6 +31,8 @@ common_settings = CommonSettings(
 
 
 def _setting(default: Any, text: str, **metadata: Any) -> Any:
+    if default is not None:
+        text = f"{text} Default: {default}."
     return field(default=default, metadata={"help": text, **metadata})
 
 

@@ -26,7 +26,7 @@ ARGUMENTS = (
     "--configfile",
     str(WORKFLOW / ".test" / "config" / "config.yaml"),
     "--config",
-    "cell=100",
+    "cell=80",
     "hour_step=0.5",
     "months=[1]",
 )
