@@ -83,7 +83,9 @@ def decide(
             return Step("lost", f"segment {last.number} on {last.host} ended without an outcome")
     if exit_status is not None:
         return _ended(exit_status, last)
-    if last is not None and last.outcome == "failed" and (failure := _final(segments, policy)):
+    # A job that could not be saved was cut off by its walltime: to begin it again would only end the same way.
+    cut_off = last is not None and lost and last.failure == "unsavable"
+    if last is not None and (last.outcome == "failed" or cut_off) and (failure := _final(segments, policy)):
         return failure
     if alive:
         return Step("wait")

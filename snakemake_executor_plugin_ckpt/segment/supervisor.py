@@ -134,7 +134,10 @@ class _Supervisor:
             return self.failed("killed", "cancelled on request", parked=True)
         now = time.monotonic()
         if self.events.signals() or "park" in requests or now >= self.save_at(running):
-            self.stop_wanted = True
+            self.want_to_stop()
+        if self.stop_wanted and now >= self.end and self.segment.failure == "unsavable":
+            # The kill is a moment away, and it is better that the record says why than that the segment is lost.
+            return self.failed("unsavable", self.segment.reason or "")
         # To fail at once is for a tree that CRIU itself refuses, so a save that goes on has the last word.
         trial = now >= self.next_look and self.look(running) and self.policy.on_unsavable == "fail"
         if "checkpoint" in requests and not self.engine.can_save:
@@ -145,6 +148,11 @@ class _Supervisor:
         if (self.stop_wanted or checkpoint) and now >= self.next_try:
             return self.save(running, parked="park" in requests, stop=not checkpoint)
         return None
+
+    def want_to_stop(self) -> None:
+        if not self.stop_wanted:
+            self.stop_wanted = True
+            self.failures, self.next_try = 0, 0.0  # a save on the way that failed must not delay this one
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -221,7 +229,9 @@ class _Supervisor:
         return deadline.deadline(self.end, self.reserve(proc.resident_bytes(running.pids())), self.policy.grace)
 
     def next_event(self, running: Running) -> float:
-        return min(self.next_try if self.stop_wanted else self.save_at(running), self.next_look)
+        if self.stop_wanted:
+            return min(self.next_try, self.next_look, max(self.end, time.monotonic() + 0.1))
+        return min(self.save_at(running), self.next_look)
 
     def too_short(self) -> str | None:
         if self.end == math.inf or not self.engine.can_save:

@@ -12,7 +12,10 @@ from helpers.jobs import PLAIN, local_job
 from helpers.saboteurs import PLACE
 from helpers.waiting import wait_for, wait_for_text
 
+from snakemake_executor_plugin_ckpt.chain import decide
 from snakemake_executor_plugin_ckpt.images import generations
+from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
 
 pytestmark = pytest.mark.criu
 
@@ -161,3 +164,13 @@ def test_a_job_without_saving_does_not_outlive_its_killed_supervisor(tmp_path: P
         before = (job.work / "beat").read_text()
         time.sleep(0.5)
         assert (job.work / "beat").read_text() == before
+
+
+def test_a_job_that_cannot_be_saved_is_not_begun_again_when_its_walltime_is_over(tmp_path: Path) -> None:
+    with local_job(tmp_path, WAITS, engine_place=f"{PLACE}NeverSavable", walltime=5.0, floor=1.0, grace=1.0) as job:
+        job.submit()
+        (segment,) = job.wait()
+        assert (segment.outcome, segment.failure) == ("failed", "unsavable")
+        assert "plays the flute" in (segment.reason or "")
+        step = decide([segment], False, job.folder.exit_status(), Liveness.GONE, 0, Policy())
+        assert (step.action, step.retry) == ("fail", False)

@@ -80,6 +80,12 @@ TABLE: list[tuple[str, dict[str, Any], str, str]] = [
     ("finished by a signal", {"segments": [finished(1, -9)], "exit_status": 137}, "fail", "signal 9"),
     ("a shell's word for a signal", {"segments": [finished(1, 143)], "exit_status": 143}, "fail", "signal 15"),
     ("unsavable", {"segments": [failed(1, "unsavable")]}, "fail", "Nothing was restarted"),
+    (
+        "unsavable, killed at the walltime's end",
+        {"segments": [running(1, failure="unsavable", reason="because")], "lost": True},
+        "fail",
+        "Nothing was restarted",
+    ),
     ("unsavable, batch job ending", {"segments": [failed(1, "unsavable")], "batch": ALIVE}, "fail", "because"),
     ("refused", {"segments": [failed(1, "refused")]}, "fail", "because"),
     ("the walltime of an unsaved job", {"segments": [failed(1, "walltime")]}, "fail", "because"),
