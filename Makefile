@@ -6,7 +6,7 @@ DEMO_ARGS ?=
 VENV := .venv
 PYTEST ?= $(VENV)/bin/python -m pytest
 DEB_DEMO := ca-certificates python3 python3-venv r-base-core saga
-DEB_TEST := $(DEB_DEMO) git libcap2-bin
+DEB_TEST := $(DEB_DEMO) git libcap2-bin strace
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test test-user test-root lint format clean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class Policy:
         Least and most time reserved for a save.
     grace
         Time between the scheduler's first signal and its kill.
+    period
+        Time between two saves of a running job: seconds, ``auto``, or None for none but at the walltime's end.
+    mtbf
+        Mean time between failures of a node, for ``auto``.
     keep
         Good generations kept while the job is unfinished; at least 2.
     max_segments
@@ -49,6 +53,8 @@ class Policy:
     floor: float = 2.0
     ceiling: float = 3600.0
     grace: float = 2.0
+    period: float | Literal["auto"] | None = None
+    mtbf: float = 30 * 86400.0
     keep: int = 2
     max_segments: int = 1000
     on_unsavable: str = "run"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
@@ -69,6 +69,15 @@ class ExecutorSettings(ExecutorSettingsBase):
     grace: Optional[str] = _setting(
         "2s", "Time between the scheduler's first signal and its kill; kept free too.", metavar="DURATION"
     )
+    period: Optional[str] = _setting(
+        "off",
+        "Save a running job every so often besides, so that a node's death costs no more: off, a duration such as 6h, "
+        "or auto (best by what its saves take and --ckpt-mtbf).",
+        metavar="DURATION",
+    )
+    mtbf: Optional[str] = _setting(
+        "30d", "Mean time between failures of one node, for --ckpt-period auto.", metavar="DURATION"
+    )
     keep: Optional[int] = _setting(2, "Images kept of each unfinished job (at least 2).")
     max_segments: Optional[int] = _setting(1000, "Segments after which a job is given up.")
     on_unsavable: Optional[str] = _setting(
@@ -121,6 +130,12 @@ def _duration(option: str, value: object) -> float:
     return seconds
 
 
+def _period(option: str, value: object) -> float | Literal["auto"] | None:
+    if str(value) == "auto":
+        return "auto"
+    return None if str(value) in ("off", "None") else _duration(option, value)
+
+
 def base_policy(settings: ExecutorSettings) -> Policy:
     """The policy that the settings alone give.
 
@@ -152,6 +167,8 @@ def base_policy(settings: ExecutorSettings) -> Policy:
         floor=floor,
         ceiling=ceiling,
         grace=_duration("--ckpt-grace", settings.grace),
+        period=_period("--ckpt-period", settings.period),
+        mtbf=_duration("--ckpt-mtbf", settings.mtbf),
         keep=int(_number("--ckpt-keep", settings.keep, lambda x: x >= 2, "keep 2 images or more")),
         max_segments=int(_number("--ckpt-max-segments", settings.max_segments, lambda x: x >= 1, "use 1 or more")),
         on_unsavable=_choice(settings, "on_unsavable"),
@@ -168,7 +185,7 @@ def _choice(settings: ExecutorSettings, name: str) -> str:
 
 
 #: Resources of ours that a rule may set; another one that starts alike is a slip of the pen.
-RESOURCES = ("ckpt", "ckpt_walltime", "ckpt_engine")
+RESOURCES = ("ckpt", "ckpt_walltime", "ckpt_period", "ckpt_engine")
 
 
 def policy_for(base: Policy, rule: str, resources: Mapping[str, Any], threads: int) -> Policy:
@@ -198,6 +215,7 @@ def policy_for(base: Policy, rule: str, resources: Mapping[str, Any], threads: i
         engine=engine,
         engine_place=find_engine(engine, option("ckpt_engine")),
         walltime=_walltime(base, resources, option),
+        period=_period(option("ckpt_period"), resources["ckpt_period"]) if "ckpt_period" in resources else base.period,
         threads=threads,
         mem_mb=_positive(option("mem_mb"), resources.get("mem_mb")),
         extra={name: str(value) for name, value in resources.items() if name.startswith(("slurm_", "lsf_", "oar_"))},

@@ -137,12 +137,21 @@ def policy_in_words(policy: Policy) -> list[str]:
         f"saved by {policy.engine}"
         + (f" ({options})" if options else "")
         + f"; the last {policy.keep} images are kept",
+        f"saved besides: {_period(policy)}",
         f"time kept for a save: {policy.margin:g} times what it is expected to take "
         f"({format_duration(policy.floor)} to {format_duration(policy.ceiling)}), and "
         f"{format_duration(policy.grace)} of grace",
         f"if it cannot be saved, it {unsavable}; without a usable image, it {no_image}",
         f"given up after {plural(policy.max_segments, 'segment')}",
     ]
+
+
+def _period(policy: Policy) -> str:
+    if policy.period is None:
+        return "never (--ckpt-period off)"
+    if policy.period == "auto":
+        return f"as often as is best for nodes that fail every {format_duration(policy.mtbf)}"
+    return f"every {format_duration(policy.period)}"
 
 
 def _row(one: SegmentView) -> tuple[str, ...]:

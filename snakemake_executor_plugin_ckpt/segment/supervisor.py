@@ -100,7 +100,7 @@ class _Supervisor:
             )
         except beginning.CannotBegin as error:
             return self.failed(error.failure, str(error))
-        self.started = time.monotonic()
+        self.started = self.last_saved = time.monotonic()
         self.next_look = self.started + _FIRST_LOOK
         self.segment.startup = _own_age() - (self.segment.verify or 0) - (self.segment.restore or 0)
         self.note()
@@ -134,7 +134,7 @@ class _Supervisor:
             return self.failed("killed", "cancelled on request", parked=True)
         now = time.monotonic()
         if self.events.signals() or "park" in requests or now >= self.save_at(running):
-            self.want_to_stop()
+            self.stop_wanted = True
         if self.stop_wanted and now >= self.end and self.segment.failure == "unsavable":
             # The kill is a moment away, and it is better that the record says why than that the segment is lost.
             return self.failed("unsavable", self.segment.reason or "")
@@ -144,15 +144,11 @@ class _Supervisor:
             self.folder.clear_request("checkpoint")
             self.warn("a save was asked for, but the job is not saved (ckpt: 0); it goes on")
             requests.discard("checkpoint")
-        checkpoint = ("checkpoint" in requests or trial) and not self.stop_wanted
-        if (self.stop_wanted or checkpoint) and now >= self.next_try:
+        periodic = now >= self.next_period(running)
+        checkpoint = ("checkpoint" in requests or trial or periodic) and not self.stop_wanted
+        if checkpoint or (self.stop_wanted and now >= self.next_try):
             return self.save(running, parked="park" in requests, stop=not checkpoint)
         return None
-
-    def want_to_stop(self) -> None:
-        if not self.stop_wanted:
-            self.stop_wanted = True
-            self.failures, self.next_try = 0, 0.0  # a save on the way that failed must not delay this one
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -171,6 +167,7 @@ class _Supervisor:
         self.segment.useful = useful
         assert self.segment.generation is not None
         self.segment.images[self.segment.generation] = useful
+        self.last_saved = time.monotonic()
         if not stop:
             self.measured.append(deadline.Measured(self.segment.resident or 0, self.segment.frozen or 0.0))
             self.folder.clear_request("checkpoint")
@@ -182,12 +179,15 @@ class _Supervisor:
 
     def save_failed(self, error: EngineError | OSError, stop: bool) -> int | None:
         """The payload goes on; note why, and, if it must be saved, when to try again."""
-        if not stop:
-            self.folder.clear_request("checkpoint")
         unsavable = isinstance(error, Unsavable)
         reason = f"the job could not be saved: {error}"
         if unsavable and self.policy.on_unsavable == "fail":
             return self.failed("unsavable", reason)
+        if not stop:  # it was for safety only: said, and left until it is due again
+            self.folder.clear_request("checkpoint")
+            self.last_saved = time.monotonic()
+            self.warn(reason)
+            return None
         self.segment.failure = "unsavable" if unsavable else "error"
         self.segment.reason = reason
         self.warn(reason)
@@ -231,7 +231,18 @@ class _Supervisor:
     def next_event(self, running: Running) -> float:
         if self.stop_wanted:
             return min(self.next_try, self.next_look, max(self.end, time.monotonic() + 0.1))
-        return min(self.save_at(running), self.next_look)
+        return min(self.save_at(running), self.next_look, self.next_period(running))
+
+    def next_period(self, running: Running) -> float:
+        """When the next save is due that only guards against a node's death."""
+        period = self.policy.period
+        if period is None or not self.engine.can_save:
+            return math.inf
+        if period == "auto":
+            resident = proc.resident_bytes(running.pids())
+            cost = deadline.save_time(self.measured, resident, self.bandwidth)
+            period = deadline.auto_period(cost, self.policy.mtbf)
+        return self.last_saved + period
 
     def too_short(self) -> str | None:
         if self.end == math.inf or not self.engine.can_save:

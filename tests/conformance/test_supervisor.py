@@ -239,3 +239,17 @@ def test_a_death_of_the_jobs_shell_by_signal_is_on_record(tmp_path: Path) -> Non
         (segment,) = job.wait()
         assert (segment.outcome, segment.exit) == ("finished", -9)
         assert job.folder.exit_status() == 137
+
+
+def test_periodic_saves_let_a_dead_node_cost_no_more_than_a_period(tmp_path: Path) -> None:
+    with local_job(tmp_path, COUNT, ["appended", "copied"], period=0.5) as job:
+        job.submit()
+        wait_for(lambda: job.folder.segment_numbers() and job.folder.segment(1).saves >= 2, "two saves")
+        os.kill(job.running_segment().pid, signal.SIGKILL)
+        job.wait()
+        assert job.folder.exit_status() is None
+        job.submit()
+        first, second = job.wait()
+        assert second.restored_from is not None and second.restored_from >= 2
+        assert first.outcome == "running" and len(first.images) >= 2
+        assert_as_one_run(job)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from snakemake_executor_plugin_ckpt.segment.deadline import (
     BASE,
     Measured,
+    auto_period,
     deadline,
     reserve,
     save_time,
@@ -67,3 +70,22 @@ def test_a_refusal_shows_the_arithmetic_and_the_way_out() -> None:
     assert text is not None
     for part in ("9.0 s", "3.0 s", "5.0 s", "2.0 s", "10.0 s", "--ckpt-walltime", "runtime"):
         assert part in text
+
+
+def test_the_best_period_follows_daly() -> None:
+    assert auto_period(60.0, 86400.0) == pytest.approx(math.sqrt(2 * 60 * 86400) - 60)
+
+
+def test_no_period_beats_another_when_saves_take_as_long_as_nodes_live() -> None:
+    assert auto_period(3600.0, 7200.0) == 7200.0
+
+
+@pytest.mark.parametrize("cost", [0.5, 5.0, 50.0, 500.0])
+def test_the_best_period_loses_less_than_half_or_double_of_it(cost: float) -> None:
+    mtbf = 5 * 86400.0
+
+    def lost(period: float) -> float:
+        return cost / (period + cost) + (period + cost) / (2 * mtbf)
+
+    best = auto_period(cost, mtbf)
+    assert lost(best) < min(lost(best / 2), lost(best * 2))
