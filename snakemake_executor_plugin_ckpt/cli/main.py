@@ -22,11 +22,16 @@ examples:
   ckpt show count                all about the one job of rule count
   ckpt log count --follow        its output, as it comes
   ckpt doctor                    can this machine save and restore jobs?
+  ckpt verify                    are all images whole and right?
+  ckpt gc --dry-run              what could be removed, and how large is it?
+  ckpt verify-fs /bettik/$USER   does the file system keep the promises that jobs rest on?
 
 The jobs are those of the state directory: --state-dir, else the environment variable CKPT_STATE_DIR, else
-.snakemake/ckpt below the current directory. Records alone are read; no scheduler is asked.
+.snakemake/ckpt below the current directory. Records alone are read; no scheduler is asked. Only `gc` removes.
 
 {_EXITS}"""
+
+_JOB = "its key, the start of its key, its folder, or part of its rule and wildcards; it must match one job"
 
 _LIST = f"""\
 columns:
@@ -94,6 +99,60 @@ who: you | an admin, details}]}
 exit status: 0 jobs can be saved here, 1 they cannot, 2 wrong usage"""
 
 
+_VERIFY = f"""\
+Of each image: is its table of contents unchanged, is it of this job, attempt and fingerprint, and is every byte of
+every file as it was saved. An image of another kind of node is good; that this node could not restore it is noted.
+
+examples:
+  ckpt verify                    the images of all jobs
+  ckpt verify count              those of the one job of rule count
+  ckpt verify --json | jq '.jobs[].images[] | select(.good | not)'
+
+--json: {{schema, ok, jobs: [{{key, name, folder, over, images: [{{generation, folder, bytes, good, reason, note}}],
+problem}}], totals: {{jobs, images, bad, bytes, without_image}}, unreadable: [{{folder, reason}}]}}
+
+{_EXITS} (an image is bad, or an unfinished job has no good one left although it was saved)"""
+
+_GC = f"""\
+what is removed:
+  of finished jobs               images and temporary files; a job that failed is not finished
+  of jobs without a segment      images that were never finished; images beyond those that the job keeps (--ckpt-keep),
+                                 once that many newer ones were verified: never the last good one
+  leftovers                      interrupted writes and records of local keepers whose process was of this host, and
+                                 is gone
+  with --older-than              the whole folders, logs and history too, of jobs that succeeded, and of whose success
+                                 Snakemake was told, if nothing happened to them for so long
+
+Nothing of a job is touched while a segment of it runs or may run, and links are never followed.
+
+examples:
+  ckpt gc --dry-run              say what would be removed, and remove nothing
+  ckpt gc --state-dir /bettik/$USER/ckpt --older-than 30d
+  ckpt gc --dry-run --json | jq .totals.bytes
+
+--json: {{schema, state_dir, dry_run, removed: [{{path, bytes, reason, job}}], left: [{{path, reason}}],
+failed: [{{path, reason}}], totals: {{things, bytes}}}}
+
+{_EXITS} (something could not be removed, or a job folder not be read)"""
+
+_VERIFY_FS = f"""\
+Several processes at once create files, take a lock and replace files in a folder of their own in DIR, which is removed
+at the end. What must hold: of all who create a file one wins; of all who want the lock one has it; who reads a file
+that is being replaced sees it whole, and never older than was acknowledged. For two hosts, start it on one, and within
+the time on the other with the --join that the first one prints. No clocks are compared.
+
+examples:
+  ckpt verify-fs /bettik/$USER
+  ckpt verify-fs /bettik/$USER --seconds 120 --processes 8
+  ckpt verify-fs /bettik/$USER --join ckpt-trial-0123456789ab     (on the second host)
+  ckpt verify-fs . --json | jq .ok
+
+--json: {{schema, ok, token, directory, file_system, seconds, hosts: {{HOST: processes}}, names, tries, two_winners,
+no_winner, holds, overlaps, lost_updates, replacements, reads, torn, older, absent, stale_handles, errors}}
+
+{_EXITS} (a promise was broken, or could not be measured)"""
+
+
 class _Parser(argparse.ArgumentParser):
     """Says errors in a line, as all commands of this package do."""
 
@@ -130,7 +189,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     _accept_all_names()
     try:
-        status: int = import_module(f"{_PACKAGE}.{arguments.command}").run(arguments)
+        status: int = import_module(f"{_PACKAGE}.{arguments.command.replace('-', '_')}").run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         _let_stdout_go()
@@ -169,6 +228,11 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("--all", action="store_true", help="show all segments, not only the last 40")
     _log_options(_add(commands, "log", "the output of one job", _LOG, job=True, json=False))
     _doctor_options(_add(commands, "doctor", "whether this machine can save and restore jobs", _DOCTOR))
+    verify = _add(commands, "verify", "whether images are whole and right: every byte is read", _VERIFY)
+    verify.add_argument("job", metavar="JOB", nargs="?", help=f"{_JOB} (default: all jobs)")
+    _gc_options(_add(commands, "gc", "remove what is no longer needed", _GC))
+    what = "measure whether a file system keeps the promises that jobs rest on"
+    _verify_fs_options(_add(commands, "verify-fs", what, _VERIFY_FS, state_dir=False))
     return parser
 
 
@@ -179,6 +243,7 @@ def _add(
     epilog: str,
     job: bool = False,
     json: bool = True,
+    state_dir: bool = True,
 ) -> _Parser:
     command = commands.add_parser(
         name,
@@ -188,10 +253,10 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if job:
-        text = "its key, the start of its key, its folder, or part of its rule and wildcards; it must match one job"
-        command.add_argument("job", metavar="JOB", help=text)
-    text = "where the job folders are (default: $CKPT_STATE_DIR, else .snakemake/ckpt)"
-    command.add_argument("--state-dir", metavar="DIR", help=text)
+        command.add_argument("job", metavar="JOB", help=_JOB)
+    if state_dir:
+        text = "where the job folders are (default: $CKPT_STATE_DIR, else .snakemake/ckpt)"
+        command.add_argument("--state-dir", metavar="DIR", help=text)
     if json:
         command.add_argument("--json", action="store_true", help="print JSON, for programs (see below)")
     return command
@@ -212,6 +277,45 @@ def _doctor_options(command: _Parser) -> None:
     ways = ("auto", "rootless", "capabilities", "root")
     text = "how CRIU gets its rights: " + ", ".join(ways) + " (default: auto)"
     command.add_argument("--criu-way", choices=ways, metavar="WAY", help=text)
+
+
+def _gc_options(command: _Parser) -> None:
+    command.add_argument("--dry-run", "-n", action="store_true", help="say what would be removed, and remove nothing")
+    text = "also remove the whole folders of jobs that ended so long ago, such as 30d"
+    command.add_argument("--older-than", type=_duration, metavar="DURATION", help=text)
+
+
+def _verify_fs_options(command: _Parser) -> None:
+    command.add_argument("dir", metavar="DIR", help="a folder on the file system in question")
+    command.add_argument("--seconds", type=_seconds, default=5.0, metavar="N", help="measure for N s (default: 5)")
+    text = "how many processes of this host take part (default: 4)"
+    command.add_argument("--processes", type=_processes, default=4, metavar="N", help=text)
+    command.add_argument("--join", metavar="TOKEN", help="take part in the trial that another host holds")
+
+
+def _duration(text: str) -> float:
+    from snakemake_executor_plugin_ckpt.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, up to a day")
+    return seconds
+
+
+def _processes(text: str) -> int:
+    if not 1 <= (number := _count(text)) <= 256:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 256")
+    return number
 
 
 def _count(text: str) -> int:

@@ -101,9 +101,14 @@ def read(folder: Path) -> Manifest:
     try:
         data = durable.read_yaml(folder / NAME)
         data.pop(_SELF)
-        return Manifest.from_dict(data)
+        manifest = Manifest.from_dict(data)
+        for entry in manifest.files.values():
+            int(entry["size"]), str(entry["sha256"])
     except StateError as error:
         raise ImageRefused(f"unreadable: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ImageRefused(f"damaged: {NAME} does not hold what it should ({error!r})") from error
+    return manifest
 
 
 def check_belongs(manifest: Manifest, wanted: Wanted) -> None:

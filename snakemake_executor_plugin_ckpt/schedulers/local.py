@@ -57,11 +57,15 @@ class Local(Scheduler):
             )
         self._keepers.append(keeper)
         until = time.monotonic() + _START_LIMIT
-        while self._keeper(request.name) is None:
+        while not self._is_kept_by(request.name, keeper.pid):
             if keeper.poll() is not None or time.monotonic() > until:
                 raise SchedulerError(f"the local keeper of {request.name} did not start; see {request.log}")
             time.sleep(0.01)
         return request.name
+
+    def _is_kept_by(self, name: str, pid: int) -> bool:
+        found = self._keeper(name)
+        return found is not None and (found.host, found.pid) == (host_name(), pid)
 
     def find(self, name: str) -> str | None:
         """See `Scheduler.find`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -143,7 +144,8 @@ class JobFolder:
         """Say, before it is done, that a batch job will be submitted, under a name that no other one has."""
         number = (_numbers(self.submissions_folder) or [0])[-1] + 1
         while True:
-            name = f"ckpt-{self.path.name[-8:]}-{number:04d}"
+            # The random end, because a folder that was removed by hand would begin to count anew.
+            name = f"ckpt-{self.path.name[-8:]}-{number:04d}-{secrets.token_hex(3)}"
             submission = Submission(number, attempt, name, scheduler, time.time(), reason=reason)
             if durable.create(self._submission_file(number), durable.to_yaml(submission.to_dict())):
                 return submission

@@ -37,7 +37,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- the command as a whole
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["show"], ["log"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["list"], ["show"], ["log"], ["doctor"], ["verify"], ["gc"], ["verify-fs"]])
 def test_every_command_explains_itself_with_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
     said = capsys.readouterr().out
@@ -65,6 +65,7 @@ def test_the_command_never_imports_snakemake(state: Path) -> None:
     code = (
         "import sys; from snakemake_executor_plugin_ckpt.cli.main import main;"
         f"main(['list']); main(['show', '{A}']); main(['log', '{A}']); main(['doctor']);"
+        "main(['verify']); main(['gc']);"
         "sys.exit(any(name.split('.')[0].startswith('snakemake') and name.split('.')[0] != "
         "'snakemake_executor_plugin_ckpt' for name in sys.modules))"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from snakemake_executor_plugin_ckpt.errors import ImageRefused
 from snakemake_executor_plugin_ckpt.images import generations, manifest
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
 from snakemake_executor_plugin_ckpt.images.node import incompatible, node_class, node_summary
+from snakemake_executor_plugin_ckpt.state import durable
 
 NODE = {"machine": "x86_64", "kernel": "6.1", "libc": "glibc 2.36", "cpu_flags": "avx avx2 sse"}
 WANTED = Wanted("key", 1, "fp", "criu", NODE)
@@ -276,3 +279,15 @@ def test_the_manifest_is_written_last(images: Path) -> None:
     image = generations.path_of(images, 2)
     newest = max(image.rglob("*"), key=lambda path: path.stat().st_mtime_ns if path.is_file() else 0)
     assert newest.name == manifest.NAME
+
+
+@pytest.mark.parametrize("files", [{"x": 3}, {"x": {"size": "big"}}, ["x"], {"x": {"sha256": "0"}}])
+def test_a_manifest_that_is_sealed_but_nonsense_is_refused(tmp_path: Path, files: object) -> None:
+    folder = tmp_path / "0001"
+    folder.mkdir()
+    data = {"schema": 1, "job": "j", "attempt": 1, "fingerprint": "f", "generation": 1, "segment": 1}
+    body = durable.to_yaml({**data, "engine": "e", "engine_version": "1", "node": {}, "created": 0.0, "files": files})
+    seal = f"manifest_sha256: {hashlib.sha256(body).hexdigest()}\n".encode()
+    (folder / manifest.NAME).write_bytes(body + seal)
+    with pytest.raises(ImageRefused, match="does not hold what it should"):
+        manifest.read(folder)
