@@ -64,3 +64,17 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
     """Payloads under an engine, all ended with the test."""
     with Trial(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests write need not outlive a power cut, and shared disks are slow."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state directory that is not there yet, named by the environment."""
+    path = tmp_path / "state"
+    monkeypatch.setenv("CKPT_STATE_DIR", str(path))
+    return path

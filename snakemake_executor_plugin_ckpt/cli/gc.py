@@ -7,8 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -191,23 +191,20 @@ class _Collector:
         self.result.left.append(Left(str(path), reason))
 
 
-class _locked:  # noqa: N801 - reads as a word
+@contextmanager
+def _locked(folder: JobFolder) -> Iterator[None]:
     """The lock of a job, waited for only shortly; a `StateError` if a head has it."""
+    from filelock import Timeout
 
-    def __init__(self, folder: JobFolder) -> None:
-        self._lock = folder.lock()
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=_LOCK)
-        except Timeout:
-            raise StateError("a snakemake has its lock; try again later") from None
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    lock = folder.lock()
+    try:
+        lock.acquire(timeout=_LOCK)
+    except Timeout:
+        raise StateError("a snakemake has its lock; try again later") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _changed(known: Facts) -> bool:

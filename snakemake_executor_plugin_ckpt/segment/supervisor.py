@@ -25,7 +25,7 @@ from snakemake_executor_plugin_ckpt.segment.events import Events
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.progress import stuck, too_many
-from snakemake_executor_plugin_ckpt.state.records import Failure, Job, Segment
+from snakemake_executor_plugin_ckpt.state.records import Failure, Job, Outcome, Segment
 
 #: Seconds after the start when the tree is first looked at for things that cannot be saved, then how often.
 _FIRST_LOOK, _LOOK = 5.0, 600.0
@@ -284,9 +284,8 @@ class _Supervisor:
         self.close("failed")
         return FAILED
 
-    def close(self, outcome: str) -> None:
-        assert outcome in ("finished", "saved", "failed")
-        self.segment.outcome = outcome  # type: ignore[assignment]
+    def close(self, outcome: Outcome) -> None:
+        self.segment.outcome = outcome
         self.segment.ended = time.time()
         for pause in _RETRY:
             with suppress(OSError):

@@ -12,26 +12,20 @@ from helpers.histories import History, done
 
 from snakemake_executor_plugin_ckpt.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 A, B = "count-a-0123456789abcdef", "count-b-fedcba9876543210"
 COMMAND = [sys.executable, "-m", "snakemake_executor_plugin_ckpt.cli.main"]
 
 
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written here need not outlive a power cut, and shared disks are slow."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state directory with two jobs of one rule, and one of another rule; named by the environment."""
-    path = tmp_path / "state"
-    done(path, A, "x=a")
-    parked = History(path, B, wildcards="x=b")
+def state(state: Path) -> Path:
+    """A state directory with two jobs of one rule, and one of another rule."""
+    done(state, A, "x=a")
+    parked = History(state, B, wildcards="x=b")
     parked.saved(parked=True, warnings=["cannot be saved: a socket"])
-    done(path, "plot-1111111111111111", "", rule="plot")
-    monkeypatch.setenv("CKPT_STATE_DIR", str(path))
-    return path
+    done(state, "plot-1111111111111111", "", rule="plot")
+    return state
 
 
 # -- the command as a whole

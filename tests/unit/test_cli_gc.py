@@ -21,20 +21,10 @@ from snakemake_executor_plugin_ckpt.images import generations
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.records import Segment
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 KEY = "count-a-0123456789abcdef"
 OTHER = "plot-1111111111111111"
-
-
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "state"
-    monkeypatch.setenv("CKPT_STATE_DIR", str(path))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -416,9 +406,3 @@ def test_what_cannot_be_removed_is_a_problem(
     monkeypatch.setattr(durable, "remove_tree", refuse)
     found = collect(state, capsys, status=1)
     assert found["paths"] == [] and found["failed"][0]["reason"] == "cannot be removed: Permission denied"
-
-
-def test_gc_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["gc", "--help"]) == 0
-    said = capsys.readouterr().out
-    assert "examples:" in said and "exit status:" in said and "--json:" in said

@@ -17,19 +17,9 @@ from snakemake_executor_plugin_ckpt.images import generations, manifest
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest
 from snakemake_executor_plugin_ckpt.images.node import node_class
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 KEY = "count-a-0123456789abcdef"
-
-
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "state"
-    monkeypatch.setenv("CKPT_STATE_DIR", str(path))
-    return path
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ ORDINARY = """\
 7f6a5c000000-7f6a5c021000 rw-p 00000000 00:00 0 
 7f6a5e1c2000-7f6a5e1e8000 r--p 00000000 fe:00 1572999                    /usr/lib/x86_64-linux-gnu/libc.so.6
 7f6a5e400000-7f6a5e401000 rw-p 00000000 00:00 0 
-7f6a5e500000-7f6a5e501000 rw-s 00000000 fe:00 77                         /work/a file with spaces
+7f6a5e500000-7f6a5e501000 rw-s 00000000 fe:00 77                         /data/a file with spaces
 7ffd1b5f2000-7ffd1b613000 rw-p 00000000 00:00 0                          [stack]
 7ffd1b7a4000-7ffd1b7a8000 r--p 00000000 00:00 0                          [vvar]
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
@@ -60,7 +60,7 @@ def test_a_mapping_that_cannot_be_saved_is_named_wherever_it_stands(before: str,
         "",
         _line("/dev/zero (deleted)"),
         _line("/memfd:jit (deleted)", "r-xp"),
-        _line("/work/data (copy)"),
+        _line("/data/x (copy)"),
     ],
 )
 def test_ordinary_mappings_are_no_finding_wherever_they_stand(before: str, line: str) -> None:
