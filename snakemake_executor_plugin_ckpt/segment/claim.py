@@ -54,14 +54,13 @@ def _end_of(folder: JobFolder, last: Segment, scheduler: str, allocation: Alloca
     if last.outcome != "running":
         return
     owner = proc.ProcessId(last.host, last.boot, last.pid, last.pid_start)
+    if (last.scheduler, last.job_id) == (scheduler, allocation.job_id):
+        # One batch job runs once at a time: it was requeued, so its run before is dead.
+        folder.declare_lost(last.number, "its batch job was started again")
     if folder.lost(last.number):
         # Whoever called it lost may have been wrong; here that can be seen, and made true.
         if last.host == proc.host_name():
             _make_sure(owner)
-        return
-    if (last.scheduler, last.job_id) == (scheduler, allocation.job_id):
-        # One batch job runs once at a time: it was requeued, so its run before is dead.
-        folder.declare_lost(last.number, "its batch job was started again")
         return
     if last.host == proc.host_name() and not owner.alive():
         folder.declare_lost(last.number, f"its process {last.pid} on {last.host} is gone")
