@@ -121,7 +121,9 @@ def _difference(entry: dict[str, Any], folder: Path) -> str | None:
         return None
     if entry["method"] == "copy":
         return "was changed after the save, put back from the image"
-    if now.st_size < entry["size"] or _tail(path, entry["size"]) != entry["tail"]:
+    # Written since without growing: what stands before the tail may be anything.
+    rewritten = now.st_size == entry["size"] > _TAIL and now.st_mtime_ns != entry["mtime_ns"]
+    if now.st_size < entry["size"] or rewritten or _tail(path, entry["size"]) != entry["tail"]:
         raise ImageRefused(
             f"the file {path} was changed after the save otherwise than by growing "
             f"({entry['size']} bytes then, {now.st_size} now)"
@@ -138,6 +140,7 @@ def _put_back(entry: dict[str, Any], folder: Path) -> None:
             _remove(path / name)
     elif entry["method"] == "cut":
         os.truncate(path, entry["size"])
+        os.utime(path, ns=(entry["mtime_ns"], entry["mtime_ns"]))  # as it was, also for another restore
     else:
         # Into the same file where there is one: other names and open readers keep meaning it.
         _copy(folder / entry["copy"], path)

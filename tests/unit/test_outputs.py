@@ -279,3 +279,25 @@ def test_names_with_odd_characters_are_put_back(place: Place) -> None:
     (place.work / name).write_bytes(b"x")
     place.rollback()
     assert place.content() == {}
+
+
+def test_a_large_closed_file_that_was_rewritten_before_its_end_is_refused(place: Place) -> None:
+    large = place.work / "large"
+    large.write_bytes(b"a" * 200_000)
+    os.utime(large, ns=(10**18, 10**18))
+    place.snapshot("large")
+    with open(large, "r+b") as file:
+        file.write(b"b")
+    with pytest.raises(ImageRefused, match="large"):
+        place.rollback()
+
+
+def test_a_file_that_was_cut_can_be_restored_from_again(place: Place) -> None:
+    large = place.work / "large"
+    large.write_bytes(b"a" * 200_000)
+    place.snapshot("large")
+    with open(large, "ab") as file:
+        file.write(b"b")
+    assert len(place.rollback()) == 1
+    assert place.rollback() == []
+    assert large.read_bytes() == b"a" * 200_000
