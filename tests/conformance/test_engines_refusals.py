@@ -45,6 +45,12 @@ INOTIFY = (
     + "os.fstat(fd); sys.exit(13)"
 )
 
+MEMFD = (
+    "import mmap, os, sys, time\nfd = os.memfd_create('shared'); os.ftruncate(fd, 4096); m = mmap.mmap(fd, 4096)"
+    + END
+    + "os.pwrite(fd, b'seen', 0); sys.exit(15 if m[:4] == b'seen' else 1)"
+)
+
 
 def refused(trial: Trial, variant: str, code: str, said: str, status: int, *words: str) -> None:
     """The program `code` cannot be saved, is told so, and ends as if nobody had tried."""
@@ -146,3 +152,20 @@ def test_locks_of_multiprocessing_are_saved_as_root(trial: Trial) -> None:
     running = trial.cycle(engine, running, payload)
     (trial.folder / "go").touch()
     assert trial.wait(running) == 15
+
+
+@pytest.mark.criu
+def test_memory_shared_through_a_memfd_which_criu_would_restore_wrongly_is_refused_and_goes_on(trial: Trial) -> None:
+    refused(trial, "criu-rootless", MEMFD, "memfd", 15)
+
+
+@pytest.mark.root
+@pytest.mark.criu
+def test_memory_shared_through_a_memfd_is_saved_as_root(trial: Trial) -> None:
+    engine = trial.engine("criu-root")
+    payload = trial.python(MEMFD)
+    running = trial.launch(engine, payload)
+    trial.wait_said("up")
+    running = trial.cycle(engine, running, payload)
+    (trial.folder / "go").touch()
+    assert trial.wait(running) == 15, trial.said()

@@ -140,7 +140,7 @@ class CriuEngine(Engine):
                 raise _failure(work, "criu restore", status)
             running.payload = int(pidfile.read_text())
             running.ask("adopt", running.payload, "adopted")
-        except Exception as error:
+        except Exception as error:  # whatever it is: nothing half restored may go on
             # A restore that fails in one thread can hang for ever; the end of the pid namespace ends it all.
             running.kill()
             raise error if isinstance(error, EngineError) else EngineError(str(error)) from error
