@@ -2,18 +2,20 @@
 
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+N ?= 200
+SEED ?=
 
 VENV := .venv
 PYTEST ?= $(VENV)/bin/python -m pytest
 DEB_DEMO := ca-certificates python3 python3-venv r-base-core saga
-DEB_TEST := $(DEB_DEMO) git libcap2-bin strace
+DEB_TEST := $(DEB_DEMO) bindfs git libcap2-bin strace
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-user test-root lint format clean
+.PHONY: help setup setup-dev demo test test-user test-root faults lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
-	@echo '  Variables: PYTEST_ARGS="-k word -x", DEMO_ARGS="..."'
+	@echo '  Variables: PYTEST_ARGS="-k word -x", DEMO_ARGS="...", N=200 SEED=7 (faults)'
 
 setup: ## install what the demo needs: Debian packages (as root), .venv, CRIU inside .venv
 	@tools/setup.sh demo $(DEB_DEMO)
@@ -39,6 +41,10 @@ test-user: lint ## the tests, as whoever calls it
 # Called after test-user in the same folder, which is another user's: nothing may be left there. 5: no such tests.
 test-root:
 	PYTHONDONTWRITEBYTECODE=1 $(PYTEST) -p no:cacheprovider -m root $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+faults: setup-dev ## the long campaign: chains with processes killed at random (N trials), then at every named point
+	PYTHONPATH=tests $(VENV)/bin/python -m faults.campaign $(N) $(SEED)
+	CKPT_FAULTS=all $(PYTEST) tests/faults/test_points.py $(PYTEST_ARGS)
 
 lint: setup-dev ## style and types
 	$(VENV)/bin/ruff check .

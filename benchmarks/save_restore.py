@@ -25,15 +25,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from snakemake_executor_plugin_ckpt.engines.base import Payload, find_engine, load_engine
 from snakemake_executor_plugin_ckpt.engines.criu.engine import CriuEngine
 from snakemake_executor_plugin_ckpt.engines.world.world import World
-from snakemake_executor_plugin_ckpt.images import generations, outputs
-from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
-from snakemake_executor_plugin_ckpt.images.node import node_class
+from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.segment import beginning
+from snakemake_executor_plugin_ckpt.segment.saving import Saver
+from snakemake_executor_plugin_ckpt.state.folder import JobFolder
+from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 
 _HOLD = "import os,sys,time; held = os.urandom({mib} << 20); print('ready', flush=True); time.sleep(1e6)"
 _LIMIT = 600.0
@@ -65,6 +68,15 @@ def main() -> int:
             ratio = statistics.median(b / a for a, b in zip(raw, ours, strict=True))
             print(f"{mib:6d} {what:8} {statistics.median(raw):9.3f} {statistics.median(ours):9.3f} {ratio:7.2f}")
     return 0
+
+
+def a_job(path: Path, **policy: Any) -> tuple[JobFolder, Job, Segment]:
+    """A job folder with a job in its first segment."""
+    folder = JobFolder(path)
+    folder.make()
+    job = Job("job", "rule", "", str(path), 1, "fp", time.time(), Policy(**policy).to_dict())
+    folder.write_job(job)
+    return folder, job, Segment(1, 1, "local", "id", "host", "boot", 1, 1, time.time())
 
 
 @contextmanager
@@ -128,29 +140,19 @@ def command(argv: list[str], work: Path) -> dict[str, object]:
 def measure_ours(mib: int, folder: Path) -> Timing:
     """The plugin's own steps around it."""
     engine = make_engine()
-    images = folder / "images"
-    images.mkdir()
-    with held(engine, mib, folder) as (running, payload):
+    job_folder, job, segment = a_job(folder / "job")
+    with held(engine, mib, folder) as (running, _):
         start = time.monotonic()
-        partial = generations.begin(images, 1)
-
-        def commit() -> None:
-            outputs.snapshot([payload.log], running.pids(), partial)
-            manifest = Manifest("job", 1, "fp", 1, 1, "criu", engine.version(), node_class(), time.time())
-            generations.commit(partial, images, manifest)
-
-        engine.save(running, partial / generations.TREE, commit, stop=True, limit=_LIMIT)
+        Saver(job_folder, job, segment, engine, None, ()).save(running, stop=True, limit=_LIMIT)
         save = time.monotonic() - start
+    later = replace(segment, number=2)
     start = time.monotonic()
-    chosen, _ = generations.choose(images, Wanted("job", 1, "fp", "criu", node_class()))
-    assert chosen is not None
-    image = generations.path_of(images, chosen.generation)
-    outputs.rollback(image)
-    restored = engine.restore(image / generations.TREE, payload, _LIMIT)
+    begun = beginning.begin(job_folder, job, later, [segment], engine, _LIMIT)
     restore = time.monotonic() - start
-    restored.kill()
+    assert later.restored_from == 1
+    begun.running.kill()
     engine.close()
-    shutil.rmtree(images)
+    shutil.rmtree(job_folder.path)
     return Timing(save, restore)
 
 

@@ -21,6 +21,10 @@ class EngineError(CkptError):
     """An engine that cannot do what it was asked to do here; the payload is as it was before."""
 
 
+class Halfway(EngineError):
+    """What was saving the tree was killed in the midst of it: processes that it had stopped may die of that."""
+
+
 class Unsavable(EngineError):
     """The tree holds something that the engine cannot save.
 

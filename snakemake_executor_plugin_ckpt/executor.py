@@ -19,8 +19,9 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_ckpt.chain import Step
-from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError, SchedulerError
+from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError
 from snakemake_executor_plugin_ckpt.head import interrupt, narrate, preflight, snakejob
+from snakemake_executor_plugin_ckpt.head.others import check_files
 from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
 from snakemake_executor_plugin_ckpt.policy import Policy
@@ -62,7 +63,7 @@ class Executor(RemoteExecutor):
             self._state_dir = preflight.open_state_dir(settings.state_dir, self._workdir)
             self._scheduler = load_scheduler(self._base.scheduler_place, self._state_dir)
             preflight.check(self._base, self._scheduler)
-            self._lease = preflight.lease(self._state_dir, self._workdir)
+            self._lease = preflight.lease(self._state_dir, self._workdir, logger.warning)
         except CkptError as error:
             raise WorkflowError(str(error)) from None
         super().__init__(workflow, logger)
@@ -73,34 +74,60 @@ class Executor(RemoteExecutor):
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Start a job's chain, or attach to the one that an earlier head left."""
+        watched, external = None, None
         try:
             watched = self._open(job)
-            step = watched.next_step(self._liveness([watched]))
-            if step.action == "fail":
-                watched.forgive()
-                step = watched.next_step(self._liveness([watched]))
-            self._narrator.attached(watched, step)
-            self._submit_if(watched, step)
+            self._take_up(watched)
             external = watched.job_id
         except (CkptError, OSError) as error:
-            self._refuse(job, error)
-            return
+            if watched is None or _is_settled(watched):
+                self._refuse(job, error)
+                return
+            self._tell_trouble(watched, error)  # it runs: to watch it needs no answer now
         self._watched[watched.job.key] = watched
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=external, aux={"key": watched.job.key}))
 
+    def _take_up(self, watched: WatchedJob) -> None:
+        step = watched.next_step(self._liveness([watched]))
+        if step.action == "fail":
+            watched.forgive()
+            step = watched.next_step(self._liveness([watched]))
+        self._narrator.attached(watched, step)
+        self._submit_if(watched, step)
+
     def _refuse(self, job: JobExecutorInterface, error: CkptError | OSError) -> None:
         """Fail a job before it is registered: the one way to fail it alone. Nothing of its chain is lost."""
+        chains = self._stop_writing(job, error)
         info = SubmittedJobInfo(job)
         self.report_job_submission(info, register_job=False)
         self._take_out(info)
         if isinstance(error, BadSetting):
             snakejob.give_up(job)
-        with suppress(CkptError, OSError):
-            folder = JobFolder(self._state_dir / snakejob.key_of(job, self._workdir))
-            old = folder.job()
-            if old is not None and not old.acknowledged and folder.exit_status() is None:
-                self._keep_outputs(WatchedJob(folder, self._scheduler), job)
+        with suppress(OSError):
+            for watched in chains:
+                self._keep_outputs(watched, job)
         self._report(info, f"{error} ")
+
+    def _stop_writing(self, job: JobExecutorInterface, error: CkptError | OSError) -> list[WatchedJob]:
+        """Have what an earlier head left running saved, as Snakemake is about to remove what it writes; the chains.
+
+        Raises
+        ------
+        WorkflowError
+            Something goes on, or may. Only an end of the whole run leaves its outputs alone then.
+        """
+        try:
+            makers = preflight.unfinished(self._state_dir, self._workdir)
+            paths = {makers[file] for file in snakejob.watched_of(job, self._workdir) if file in makers}
+            chains = [WatchedJob(folder, self._scheduler) for folder in map(JobFolder, sorted(paths))]
+            chains = [watched for watched in chains if watched.folder.exit_status() in (None, 0)]
+            if running := [watched for watched in chains if not watched.settled()]:
+                interrupt.park(running, self.logger)
+            if all(watched.settled() for watched in running):
+                return chains
+        except (CkptError, OSError) as trouble:
+            raise WorkflowError(f"{error} (and whether the job runs cannot be seen: {trouble})") from None
+        raise WorkflowError(f"{error} (and the job runs on: see {running[0].folder.path})") from None
 
     def _keep_outputs(self, watched: WatchedJob, job: JobExecutorInterface) -> None:
         if not self.workflow.execution_settings.keep_incomplete:
@@ -108,7 +135,9 @@ class Executor(RemoteExecutor):
 
     def _open(self, job: JobExecutorInterface) -> WatchedJob:
         """The job's folder: the one of an unfinished chain with the same code and inputs, else begun anew."""
-        policy = policy_for(self._base, snakejob.name_of(job), dict(job.resources), job.threads)
+        rule, mine = snakejob.name_of(job), snakejob.watched_of(job, self._workdir)
+        policy = policy_for(self._base, rule, dict(job.resources), job.threads)
+        check_files(policy.files, rule, mine, self.workflow.dag.jobs, self._workdir)
         key = snakejob.key_of(job, self._workdir)
         folder = JobFolder(self._state_dir / key)
         if job.is_group() and (watched := self._regrouped(job, key, policy)):
@@ -118,7 +147,7 @@ class Executor(RemoteExecutor):
         with folder.lock():
             old = folder.job()
             if old is not None:
-                WatchedJob(folder, self._scheduler).put_back()
+                self._uncover(WatchedJob(folder, self._scheduler), job)
             if old is not None and self._goes_on(folder, old, old.fingerprint == fingerprint, job):
                 return self._attach(folder, policy)
             if old is not None:
@@ -127,6 +156,13 @@ class Executor(RemoteExecutor):
                     self._narrator.stale(old)
             self._begin(folder, key, job, policy, fingerprint, old)
         return WatchedJob(folder, self._scheduler)
+
+    def _uncover(self, watched: WatchedJob, job: JobExecutorInterface) -> None:
+        """Put a job's outputs back in their places, marked as incomplete before the first one is seen there."""
+        watched.check_scheduler()
+        if watched.has_aside():
+            job.register()
+        watched.put_back()
 
     def _attach(self, folder: JobFolder, policy: Policy) -> WatchedJob:
         folder.clear_request("park")
@@ -149,7 +185,7 @@ class Executor(RemoteExecutor):
                 old = folder.job()
                 if old is None or old.acknowledged:
                     continue
-                WatchedJob(folder, self._scheduler).put_back()
+                self._uncover(WatchedJob(folder, self._scheduler), job)
                 fingerprint = snakejob.fingerprint_of(job, self._workdir, policy.engine, set(old.watched))
                 if self._goes_on(folder, old, snakejob.covers(old.fingerprint, fingerprint), job):
                     return self._attach(folder, policy)
@@ -230,7 +266,7 @@ class Executor(RemoteExecutor):
         for one in watched:
             try:
                 job_id = one.job_id
-            except SchedulerError:
+            except (CkptError, OSError):
                 continue  # unknown for now
             if job_id is not None:
                 ids.append(job_id)
@@ -251,14 +287,21 @@ class Executor(RemoteExecutor):
                     self._forget(watched)
                     self._report_failure(watched, info, step)
                     return True
+                case "lost":
+                    # It may have died when its Snakemake had ended, and removed the mark; now outputs are rolled back.
+                    info.job.register(external_jobid=info.external_jobid)
+                    self._submit_if(watched, step)
                 case _:
                     self._submit_if(watched, step)
         except (CkptError, OSError) as error:
             # Never out of here: an exception would end the workflow and leave the jobs to themselves.
-            if self._trouble % _SAY_EVERY == 0:
-                self.logger.warning(f"ckpt: {watched.job.key}: {error}; looking again")
-            self._trouble += 1
+            self._tell_trouble(watched, error)
         return False
+
+    def _tell_trouble(self, watched: WatchedJob, error: CkptError | OSError) -> None:
+        if self._trouble % _SAY_EVERY == 0:
+            self.logger.warning(f"ckpt: {watched.job.key}: {error}; looking again")
+        self._trouble += 1
 
     def _report_failure(self, watched: WatchedJob, info: SubmittedJobInfo, step: Step) -> None:
         if not step.retry:
@@ -297,3 +340,11 @@ class Executor(RemoteExecutor):
         """See `RemoteExecutor.shutdown`."""
         super().shutdown()
         self._lease.release()
+
+
+def _is_settled(watched: WatchedJob) -> bool:
+    """Whether it is sure that no segment of a job runs."""
+    try:
+        return watched.settled()
+    except (CkptError, OSError):
+        return False

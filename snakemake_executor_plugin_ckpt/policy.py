@@ -37,6 +37,10 @@ class Policy:
         ``run`` on to the walltime's end, or ``fail`` at once, when the tree cannot be saved.
     on_no_image
         ``restart`` from the beginning, or ``fail``, when a later segment finds no usable image.
+    copy_limit
+        Outputs larger than this (bytes) are not copied with the images; see `images.outputs`.
+    files
+        Absolute glob patterns of files and folders that the job writes besides its outputs.
     threads, mem_mb
         What the rule asks for.
     extra
@@ -59,6 +63,8 @@ class Policy:
     max_segments: int = 1000
     on_unsavable: str = "run"
     on_no_image: str = "restart"
+    copy_limit: int = 16 << 30
+    files: list[str] = field(default_factory=list)
     threads: int = 1
     mem_mb: int | None = None
     extra: dict[str, str] = field(default_factory=dict)

@@ -4,6 +4,7 @@ No postponed annotations here: Snakemake reads the types of the fields as object
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,10 @@ from snakemake_interface_executor_plugins.settings import CommonSettings, Execut
 
 from snakemake_executor_plugin_ckpt.engines.base import find_engine
 from snakemake_executor_plugin_ckpt.errors import BadSetting
+from snakemake_executor_plugin_ckpt.head.incomplete import attach_without_asking
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import find_scheduler
-from snakemake_executor_plugin_ckpt.units import parse_duration
+from snakemake_executor_plugin_ckpt.units import parse_duration, parse_patterns, parse_size
 
 common_settings = CommonSettings(
     non_local_exec=True,
@@ -79,6 +81,12 @@ class ExecutorSettings(ExecutorSettingsBase):
         "30d", "Mean time between failures of one node, for --ckpt-period auto.", metavar="DURATION"
     )
     keep: Optional[int] = _setting(2, "Images kept of each unfinished job (at least 2).")
+    copy_limit: Optional[str] = _setting(
+        "16G",
+        "Largest output that is copied with the images, so that it can be put back after a crash whatever was done to "
+        "it; of a copied file each save adds only what changed. A larger one can only be cut back to its size.",
+        metavar="SIZE",
+    )
     max_segments: Optional[int] = _setting(1000, "Segments after which a job is given up.")
     on_unsavable: Optional[str] = _setting(
         "run",
@@ -109,6 +117,10 @@ class ExecutorSettings(ExecutorSettingsBase):
         choices=["refuse", "close"],
     )
 
+    def __post_init__(self) -> None:
+        """Have a new head attach without ``--rerun-incomplete``: only here it is known that jobs are to be ours."""
+        attach_without_asking(ExecutorSettings)
+
 
 def _number(option: str, value: object, good: Callable[[float], bool], remedy: str) -> float:
     try:
@@ -128,6 +140,20 @@ def _duration(option: str, value: object) -> float:
     if seconds <= 0:
         raise BadSetting(option, value, "a duration must be longer than nothing")
     return seconds
+
+
+def _size(option: str, value: object) -> int:
+    try:
+        return parse_size(str(value))
+    except ValueError as error:
+        raise BadSetting(option, value, str(error)) from None
+
+
+def _patterns(option: str, value: object) -> list[str]:
+    try:
+        return parse_patterns(str(value), os.getcwd())
+    except ValueError as error:
+        raise BadSetting(option, value, str(error)) from None
 
 
 def _period(option: str, value: object) -> float | Literal["auto"] | None:
@@ -170,6 +196,7 @@ def base_policy(settings: ExecutorSettings) -> Policy:
         period=_period("--ckpt-period", settings.period),
         mtbf=_duration("--ckpt-mtbf", settings.mtbf),
         keep=int(_number("--ckpt-keep", settings.keep, lambda x: x >= 2, "keep 2 images or more")),
+        copy_limit=_size("--ckpt-copy-limit", settings.copy_limit),
         max_segments=int(_number("--ckpt-max-segments", settings.max_segments, lambda x: x >= 1, "use 1 or more")),
         on_unsavable=_choice(settings, "on_unsavable"),
         on_no_image=_choice(settings, "on_no_image"),
@@ -185,7 +212,7 @@ def _choice(settings: ExecutorSettings, name: str) -> str:
 
 
 #: Resources of ours that a rule may set; another one that starts alike is a slip of the pen.
-RESOURCES = ("ckpt", "ckpt_walltime", "ckpt_period", "ckpt_engine")
+RESOURCES = ("ckpt", "ckpt_walltime", "ckpt_period", "ckpt_engine", "ckpt_files")
 
 
 def policy_for(base: Policy, rule: str, resources: Mapping[str, Any], threads: int) -> Policy:
@@ -216,6 +243,7 @@ def policy_for(base: Policy, rule: str, resources: Mapping[str, Any], threads: i
         engine_place=find_engine(engine, option("ckpt_engine")),
         walltime=_walltime(base, resources, option),
         period=_period(option("ckpt_period"), resources["ckpt_period"]) if "ckpt_period" in resources else base.period,
+        files=_patterns(option("ckpt_files"), resources["ckpt_files"]) if "ckpt_files" in resources else base.files,
         threads=threads,
         mem_mb=_positive(option("mem_mb"), resources.get("mem_mb")),
         extra={name: str(value) for name, value in resources.items() if name.startswith(("slurm_", "lsf_", "oar_"))},

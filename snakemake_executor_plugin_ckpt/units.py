@@ -1,7 +1,8 @@
-"""Durations and sizes as people write them."""
+"""Durations, sizes and file patterns as people write them."""
 
 from __future__ import annotations
 
+import os
 import re
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -9,6 +10,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[smhdw])", re.ASCII)
 # Without seconds it would be hours and minutes to some and minutes and seconds to others (Slurm).
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", re.ASCII)
 _BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_WILD = re.compile(r"[*?[]")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.ASCII)
 
 
@@ -63,3 +65,23 @@ def format_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def parse_patterns(text: str, workdir: str) -> list[str]:
+    """The absolute patterns of a rule's ``ckpt_files``, such as ``cache/{month}:side-*.tmp``.
+
+    Raises
+    ------
+    ValueError
+        One is too wide: what it stands for is removed and put back, so it must be the job's own.
+    """
+    patterns = [os.path.abspath(os.path.join(workdir, part.strip())) for part in text.split(":") if part.strip()]
+    if not patterns:
+        raise ValueError("name files and folders with ':' between them; * ? [] and ** are wildcards")
+    for pattern in patterns:
+        wild = _WILD.search(pattern)
+        # The fixed part of a pattern must lead into the working directory or elsewhere, never to what is around it.
+        fixed = pattern[: wild.start()] if wild else pattern.rstrip("/") + "/"
+        if f"{workdir}/".startswith(fixed) or pattern.startswith(f"{workdir}/.snakemake"):
+            raise ValueError(f"{pattern} also stands for what is not the job's: begin it with a folder or a name")
+    return patterns

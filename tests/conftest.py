@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from helpers.engines import Trial
 
+#: Markers of tests that `make test` runs apart.
+APART = ("root", "cluster")
+
 
 def pytest_configure() -> None:
     """Have programs under test hear Ctrl-C, also where the tests themselves were started in the background."""
@@ -19,13 +22,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests that need root to those who ask for them (``-m root``)."""
-    if re.search(r"\broot\b", config.option.markexpr):
-        return
-    wanted = [item for item in items if item.get_closest_marker("root") is None]
-    if len(wanted) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("root") is not None])
-        items[:] = wanted
+    """Leave tests that need root, or a cluster that root has brought up, to those who ask for them (``-m root``)."""
+    unwanted = [name for name in APART if not re.search(rf"\b{name}\b", config.option.markexpr)]
+    left = [item for item in items if any(item.get_closest_marker(name) for name in unwanted)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.hookimpl(hookwrapper=True)

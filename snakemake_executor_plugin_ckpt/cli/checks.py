@@ -196,8 +196,8 @@ def _links(folder: Path) -> Check:
     try:
         os.link(probe, folder / "link")
     except OSError as error:
-        found = f"no hard links ({error.strerror}); O_EXCL is used instead"
-        return Check(name, "warning", found, "prefer a file system with hard links (--state-dir)", YOU)
+        found = f"no hard links ({error.strerror}), and the lock of a job needs them"
+        return Check(name, "problem", found, "use a file system with hard links (--state-dir)", YOU)
     return Check(name, "ok", "holds (hard links work)")
 
 

@@ -24,7 +24,7 @@ from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.state import durable
 
 if TYPE_CHECKING:
-    from filelock import StrictSoftFileLock
+    from snakemake_executor_plugin_ckpt.state.lock import JobLock
 
 #: Names that are raced for in one trial, at most: they all have to be removed again.
 MOST_NAMES = 100_000
@@ -83,20 +83,25 @@ class Place:
         self.files = folder / "files"
         self.results = folder / "results"
         self.parties = folder / "parties"
+        self.calls = folder / "calls"
+        self.answers = folder / "answers"
+        self.delays = folder / "delays"
+        self.features = folder / "features"
         self.counter = folder / "counter"
         self.inside = folder / "inside"
 
     def make(self) -> None:
         """Create the folder and all in it."""
-        for path in (self.folder, self.names, self.files, self.results, self.parties):
+        shared = (self.names, self.files, self.results, self.parties, self.calls, self.answers, self.delays)
+        for path in (self.folder, *shared, self.features):
             durable.make_folder(path)
         durable.replace(self.counter, b"0\n")
 
-    def lock(self) -> StrictSoftFileLock:
+    def lock(self) -> JobLock:
         """The lock of the trial, of the kind that heads take on a job folder."""
-        from filelock import StrictSoftFileLock
+        from snakemake_executor_plugin_ckpt.state.lock import JobLock  # loads slowly
 
-        return StrictSoftFileLock(self.folder / "lock", poll_interval=0.01)
+        return JobLock(self.folder / "lock", poll=0.01)
 
 
 class Workers:
@@ -230,6 +235,8 @@ class Worker:
             value = int(self.place.counter.read_bytes()) + 1
             durable.replace(self.place.counter, f"{value}\n".encode())
             self.counts.holds.append(value)
+        except FileNotFoundError:
+            self.counts.absent += 1
         finally:
             if alone:
                 self.place.inside.unlink(missing_ok=True)

@@ -151,6 +151,9 @@ def of_job(root: Path, known: Facts) -> tuple[list[Thing], list[Path]]:
         elif _HALF_MADE.fullmatch(path.name):
             things.append(Thing(str(path), size(path), "an image that was never finished", key))
     things += [Thing(str(path), size(path), reason, key) for path, reason in _images(known, folder)]
+    if not folder.images_folder.is_symlink():
+        idle = generations.idle_packs(folder.images_folder)
+        things += [Thing(str(path), size(path), "copies of outputs that no image needs", key) for path in idle]
     if finished(known) and folder.tmp_folder.is_dir():
         things.append(Thing(str(folder.tmp_folder), size(folder.tmp_folder), "temporary files of a finished job", key))
     for path in _entries(folder.path):

@@ -147,8 +147,10 @@ examples:
   ckpt verify-fs /bettik/$USER --join ckpt-trial-0123456789ab     (on the second host)
   ckpt verify-fs . --json | jq .ok
 
---json: {{schema, ok, token, directory, file_system, seconds, hosts: {{HOST: processes}}, names, tries, two_winners,
-no_winner, holds, overlaps, lost_updates, replacements, reads, torn, older, absent, stale_handles, errors}}
+--json: {{schema, ok, token, directory, file_system, seconds, hosts: {{HOST: processes}}, parties, names, tries,
+two_winners, no_winner, holds, overlaps, lost_updates, replacements, reads, torn, older, absent, stale_handles, answers,
+delay_median, delay_longest, features: {{hard_links, hard_links_across_folders, fsync_file, fsync_folder, reflink}},
+errors}}
 
 {_EXITS} (a promise was broken, or could not be measured)"""
 

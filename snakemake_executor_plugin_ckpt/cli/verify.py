@@ -16,6 +16,7 @@ from snakemake_executor_plugin_ckpt.errors import CkptError, ImageRefused
 from snakemake_executor_plugin_ckpt.images import generations, manifest
 from snakemake_executor_plugin_ckpt.images.manifest import Wanted
 from snakemake_executor_plugin_ckpt.images.node import incompatible, node_class
+from snakemake_executor_plugin_ckpt.images.outputs import packs
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.units import format_size
@@ -139,7 +140,7 @@ def examine(known: Facts, folder: Path, generation: int) -> tuple[str | None, st
         # Measured against its own node, so that all but the node is judged.
         wanted = Wanted(job.key, job.attempt, job.fingerprint, Policy.from_dict(job.policy).engine, read.node)
         manifest.check_belongs(read, wanted)
-        manifest.check_content(folder, read)
+        manifest.check_content(folder, read, folder.parent / packs.FOLDER)
         return None, incompatible(read.node, node_class())
     except (CkptError, OSError) as error:
         return str(error), None

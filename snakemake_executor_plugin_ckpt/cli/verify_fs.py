@@ -10,17 +10,19 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.cli.checks import file_system
 from snakemake_executor_plugin_ckpt.cli.facts import UsageError
+from snakemake_executor_plugin_ckpt.cli.fs_probe import Echo, features
+from snakemake_executor_plugin_ckpt.cli.fs_report import Report, as_json, as_text
 from snakemake_executor_plugin_ckpt.cli.fs_trial import Counts, Place, Workers
-from snakemake_executor_plugin_ckpt.cli.text import page_width, plural, wrap
+from snakemake_executor_plugin_ckpt.cli.text import page_width, plural
 from snakemake_executor_plugin_ckpt.errors import StateError
 from snakemake_executor_plugin_ckpt.state import durable
 
@@ -31,60 +33,6 @@ _POLL = 0.1
 _PATIENCE = 90.0
 #: Seconds for which the folder is left to those who joined, to read the verdict in.
 _SEEN = 15.0
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was measured.
-
-    Attributes
-    ----------
-    token, directory, file_system, seconds
-        The trial, where, on what (as this host mounted it), and for how long.
-    hosts
-        Processes that took part, by host.
-    names, tries, two_winners, no_winner
-        Exclusive creation: names, tries for them, names that more than one process created, and that none did.
-    holds, overlaps, lost_updates
-        The lock: how often held, how often by two at once, and how often a counter raised under it was read as it
-        had been before an acknowledged replacement.
-    replacements, reads, torn, older, absent, stale_handles
-        Replacing: files replaced and read, reads that were half-written, older than acknowledged, or found nothing;
-        and reads that failed with ESTALE, which is no violation.
-    errors
-        What kept processes from measuring.
-    """
-
-    token: str
-    directory: str
-    file_system: str
-    seconds: float
-    hosts: dict[str, int]
-    names: int
-    tries: int
-    two_winners: int
-    no_winner: int
-    holds: int
-    overlaps: int
-    lost_updates: int
-    replacements: int
-    reads: int
-    torn: int
-    older: int
-    absent: int
-    stale_handles: int
-    errors: list[str]
-
-    @property
-    def violations(self) -> int:
-        """Times that a promise was broken."""
-        creation = self.two_winners + self.no_winner
-        return creation + self.overlaps + self.lost_updates + self.torn + self.older + self.absent
-
-    @property
-    def measured(self) -> bool:
-        """Whether there was enough to judge by."""
-        return not self.errors and min(self.names, self.holds, self.replacements, self.reads) > 0
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,6 +72,7 @@ def measure(directory: Path, seconds: float, processes: int) -> Report:
     place = Place(directory / token)
     try:
         place.make()
+        able = features(place.features)
         _say(place, {"seconds": seconds})
         print(
             f"measuring for {seconds:g} s with {plural(processes, 'process', 'processes')}; to have a second host take "
@@ -133,8 +82,8 @@ def measure(directory: Path, seconds: float, processes: int) -> Report:
         )
         _take_part(place, processes, seconds, lambda begun: time.monotonic() - begun >= seconds)
         _say(place, {"over": True})
-        counts, errors = _collect(place)
-        report = _report(directory, token, seconds, counts, errors, _created(place))
+        found = _collect(place)
+        report = _report(directory, token, seconds, found, able)
         _say(place, {"report": asdict(report)})
         _until_seen(place)
         return report
@@ -164,12 +113,23 @@ def join(directory: Path, token: str, processes: int) -> Report:
             if "report" in (said := _said(place)):
                 with suppress(FileNotFoundError):
                     (place.parties / party).unlink()
-                kind = file_system(directory, Path("/proc/self/mountinfo").read_text())
-                return Report(**said["report"] | {"file_system": kind})
-        if not place.folder.exists():
+                return _as_seen_here(directory, party, Report(**said["report"]))
+        if not place.trial.exists():
             break
         time.sleep(_POLL)
-    raise StateError(f"the host that holds the trial {token} gave no report: it was ended, or is gone")
+    raise StateError(
+        f"the host that holds the trial {token} gave no report: it was ended, is gone, or does not see this host"
+    )
+
+
+def _as_seen_here(directory: Path, party: str, report: Report) -> Report:
+    """The other host's report, and whether what this one did was seen there."""
+    unseen = f"the host that holds the trial saw nothing of {party}: {directory} is not the same folder on both"
+    return replace(
+        report,
+        file_system=file_system(directory, Path("/proc/self/mountinfo").read_text()),
+        errors=report.errors if party in report.parties else [*report.errors, unseen],
+    )
 
 
 def _over(place: Place) -> bool:
@@ -218,23 +178,35 @@ def _take_part(place: Place, processes: int, seconds: float, over: Callable[[flo
             (place.parties / party).unlink()
         raise UsageError(f"the trial {place.folder.name} is over")
     workers = Workers(place, party, processes, seconds)
+    echo = Echo(place, party)  # after the workers, which are forked and must find no thread
     begun = time.monotonic()
     try:
         while workers.alive() and not over(begun):
             time.sleep(min(_POLL, seconds))
     finally:
+        echo.stop()
         workers.stop()
     return party
 
 
-def _collect(place: Place) -> tuple[list[Counts], list[str]]:
+@dataclass(frozen=True)
+class _Found:
+    """What all who took part left."""
+
+    parties: list[str]
+    counts: list[Counts]
+    created: set[int]
+    delays: list[float]
+    errors: list[str]
+
+
+def _collect(place: Place) -> _Found:
     """What all processes saw, and which did not say."""
     until = time.monotonic() + _PATIENCE
     while True:
+        parties = _listed(place.parties)
         expected = {
-            f"{party}.{index}"
-            for party in _listed(place.parties)
-            for index in range(int((place.parties / party).read_text() or 0))
+            f"{party}.{index}" for party in parties for index in range(int((place.parties / party).read_text() or 0))
         }
         missing = sorted(expected - set(_listed(place.results)))
         mine = f"{proc.host_name()}.{os.getpid()}."
@@ -242,12 +214,12 @@ def _collect(place: Place) -> tuple[list[Counts], list[str]]:
             break
         time.sleep(_POLL)
     counts = [Counts(**json.loads((place.results / name).read_bytes())) for name in _listed(place.results)]
+    heard = [json.loads((place.delays / name).read_bytes()) for name in _listed(place.delays)]
     errors = [f"process {name} gave no result" for name in missing]
-    return counts, errors + [f"{one.host}: {error}" for one in counts for error in one.errors]
-
-
-def _created(place: Place) -> set[int]:
-    return {int(name) for name in os.listdir(place.names) if name.isdigit()}
+    errors += [f"{one.host}: {error}" for one in counts for error in one.errors]
+    errors += [one["error"] for one in heard if one["error"]]
+    created = {int(name) for name in os.listdir(place.names) if name.isdigit()}
+    return _Found(parties, counts, created, sorted(delay for one in heard for delay in one["delays"]), errors)
 
 
 def _until_seen(place: Place) -> None:
@@ -260,22 +232,22 @@ def _until_seen(place: Place) -> None:
 # -- the report ---------------------------------------------------------------------------------------------------
 
 
-def _report(
-    directory: Path, token: str, seconds: float, counts: Sequence[Counts], errors: list[str], created: set[int]
-) -> Report:
+def _report(directory: Path, token: str, seconds: float, found: _Found, able: dict[str, bool]) -> Report:
+    counts, delays = found.counts, found.delays
     winners = Counter(number for one in counts for number in one.won)
     # Whose process gave no result may have won what nobody says he won.
-    silent = any(error.endswith("gave no result") for error in errors)
+    silent = any(error.endswith("gave no result") for error in found.errors)
     return Report(
         token=token,
         directory=str(directory),
         file_system=file_system(directory, Path("/proc/self/mountinfo").read_text()),
         seconds=seconds,
         hosts=dict(Counter(one.host for one in counts)),
-        names=len(created),
+        parties=found.parties,
+        names=len(found.created),
         tries=sum(one.tried for one in counts),
         two_winners=sum(number > 1 for number in winners.values()),
-        no_winner=0 if silent else len(created - winners.keys()),
+        no_winner=0 if silent else len(found.created - winners.keys()),
         holds=sum(len(one.holds) for one in counts),
         overlaps=sum(one.overlaps for one in counts),
         lost_updates=_repeated(value for one in counts for value in one.holds),
@@ -285,56 +257,13 @@ def _report(
         older=sum(one.older for one in counts),
         absent=sum(one.absent for one in counts),
         stale_handles=sum(one.stale_handles for one in counts),
-        errors=errors,
+        answers=len(delays),
+        delay_median=delays[len(delays) // 2] if delays else None,
+        delay_longest=delays[-1] if delays else None,
+        features=able,
+        errors=found.errors,
     )
 
 
 def _repeated(values: Iterable[int]) -> int:
     return sum(number - 1 for number in Counter(values).values())
-
-
-def as_json(report: Report) -> dict[str, object]:
-    """The report as plain data; see `Report` for the fields."""
-    return {"schema": 1, "ok": report.measured and not report.violations, **asdict(report)}
-
-
-def as_text(report: Report, width: int) -> list[str]:
-    """The report for a reader, the verdict last."""
-    hosts = ", ".join(f"{host} ({plural(number, 'process', 'processes')})" for host, number in report.hosts.items())
-    rows = [
-        ("file system", f"{report.file_system}, {report.directory}"),
-        (plural(len(report.hosts), "host"), hosts),
-        (
-            "creation",
-            f"{plural(report.names, 'name')}, {report.tries} tries: {report.two_winners} with more than one winner, "
-            f"{report.no_winner} with none",
-        ),
-        (
-            "lock",
-            f"held {report.holds} times: {plural(report.overlaps, 'overlap')}, "
-            f"{plural(report.lost_updates, 'lost update')} of a counter",
-        ),
-        (
-            "replacement",
-            f"{report.replacements} replaced, {report.reads} read: {report.torn} half-written, {report.older} older "
-            f"than acknowledged, {report.absent} absent",
-        ),
-    ]
-    if report.stale_handles:
-        rows.append(("note", f"{report.stale_handles} reads failed with ESTALE, as NFS may; a second try helps"))
-    rows += [("PROBLEM", error) for error in report.errors]
-    lines = [line for name, text in rows for line in wrap(f"{name + ':':<14}{text}", width, 14)]
-    return [*lines, "", *wrap(_verdict(report), width)]
-
-
-def _verdict(report: Report) -> str:
-    if report.violations:
-        return (
-            f"{plural(report.violations, 'violation')}: two segments of one job could run at once here, or a record "
-            "be read wrongly. Use another file system (--state-dir)."
-        )
-    if not report.measured:
-        return "Nothing can be said: not all of it could be measured."
-    if len(report.hosts) == 1:
-        return "All held, between processes of this host; --join on a second host shows whether it holds between two."
-    return "All held, between these hosts."

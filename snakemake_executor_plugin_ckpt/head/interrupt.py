@@ -23,12 +23,13 @@ def end(jobs: list[WatchedJob], how: str | None, logger: Any) -> None:
         _cancel(jobs, logger)
     else:
         try:
-            _park(jobs, logger)
+            park(jobs, logger)
         except KeyboardInterrupt:
             logger.info("ckpt: leaving at once; the jobs go on saving, and stop when they are saved")
 
 
-def _park(jobs: list[WatchedJob], logger: Any) -> None:
+def park(jobs: list[WatchedJob], logger: Any) -> None:
+    """Have jobs saved and stopped, and wait for that as long as it goes on."""
     logger.info(f"ckpt: saving {_count(jobs)} (Ctrl-C again: leave at once; they save themselves)")
     for job in jobs:
         job.folder.request("park")
@@ -41,10 +42,7 @@ def _park(jobs: list[WatchedJob], logger: Any) -> None:
             progress, until = len(waiting), time.monotonic() + limit
     for job in waiting:
         logger.warning(f"ckpt: {job.job.key} is not saved yet; it was asked to, and goes on until it is")
-    logger.info(
-        f"ckpt: {len(jobs) - len(waiting)} of {_count(jobs)} saved or over. Start snakemake again to resume, "
-        "with --rerun-incomplete if it asks for that"
-    )
+    logger.info(f"ckpt: {len(jobs) - len(waiting)} of {_count(jobs)} saved or over. Start snakemake again to resume")
 
 
 def _cancel(jobs: list[WatchedJob], logger: Any) -> None:

@@ -29,7 +29,7 @@ class Narrator:
             self._said.update((watched.job.key, segment.number, text) for text in segment.warnings)
         if segments:
             what = {
-                "wait": "it still runs",
+                "wait": "it still runs" if segments[-1].outcome == "running" else "its next batch job is submitted",
                 "succeed": "it has finished",
                 "lost": "its last segment was lost",
             }

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from filelock import SoftFileLease, Timeout
-
-from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import load_engine
-from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError, StateError
+from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError
+from snakemake_executor_plugin_ckpt.head.lease import Lease
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Scheduler
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.folder import job_folders
 
-#: A head on another machine that gave no sign of life for so long (s) is taken for dead.
-_LEASE = 60.0
-
 
 def default_state_dir(workdir: str) -> Path:
     """Where the job folders are when no ``--ckpt-state-dir`` is given."""
     return Path(workdir, ".snakemake", "ckpt")
+
+
+def state_dir_of(wished: Path | None, workdir: str) -> Path:
+    """The state directory that the setting means; it may not be there yet."""
+    return Path(os.path.abspath(os.path.expandvars(wished.expanduser()))) if wished else default_state_dir(workdir)
 
 
 def open_state_dir(wished: Path | None, workdir: str) -> Path:
@@ -34,7 +34,7 @@ def open_state_dir(wished: Path | None, workdir: str) -> Path:
     BadSetting
         It cannot be written.
     """
-    path = Path(os.path.abspath(os.path.expandvars(wished.expanduser()))) if wished else default_state_dir(workdir)
+    path = state_dir_of(wished, workdir)
     try:
         durable.make_folder(path)
         with tempfile.TemporaryFile(dir=path) as file:
@@ -81,26 +81,6 @@ def unfinished(state_dir: Path, workdir: str) -> dict[str, Path]:
     return found
 
 
-def lease(state_dir: Path, workdir: str) -> SoftFileLease:
-    """The right to be the head of a workflow, until `release`; renewed in the background.
-
-    Raises
-    ------
-    StateError
-        Another head has it.
-    """
-    folder = state_dir / ".heads"
-    durable.make_folder(folder)
-    path = folder / hashlib.sha256(workdir.encode()).hexdigest()[:16]
-    who = path.with_suffix(".who")
-    lock = SoftFileLease(path.with_suffix(".lock"), timeout=0, lease_duration=_LEASE)
-    try:
-        lock.acquire()
-    except Timeout:
-        other = who.read_text().strip() if who.exists() else "another process"
-        raise StateError(
-            f"another snakemake works on {workdir} with this state directory ({other}). End it first; if it is dead, "
-            f"wait {_LEASE:.0f} s"
-        ) from None
-    durable.replace(who, f"process {os.getpid()} on {proc.host_name()}\n".encode())
-    return lock
+def lease(state_dir: Path, workdir: str, say: Callable[[str], None] = lambda _: None) -> Lease:
+    """The right to be the head of a workflow; see `Lease`."""
+    return Lease(state_dir, workdir, say)

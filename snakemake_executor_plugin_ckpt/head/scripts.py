@@ -20,7 +20,8 @@ cd {workdir} || exit 1
 ( {command} )
 status=$?
 # The only word that counts: on the disk under another name first, so that no half of it is ever read.
-printf '%s\\n' "$status" > {partial} && sync {partial} && mv {partial} {exit} && sync {folder}
+# If the disk is gone, the supervisor writes it instead: complaints do not belong into the job's own output.
+{{ printf '%s\\n' "$status" > {partial} && sync {partial} && mv {partial} {exit} && sync {folder}; }} 2> /dev/null
 exit "$status"
 """
 

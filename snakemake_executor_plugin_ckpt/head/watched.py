@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from snakemake_executor_plugin_ckpt import chain
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt import chain, faults
+from snakemake_executor_plugin_ckpt.errors import SchedulerError, StateError
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, Scheduler
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
@@ -76,12 +76,30 @@ class WatchedJob:
         alive = None if job_id is None else known.get(job_id, Liveness.UNKNOWN)
         segments = self.segments()  # after the scheduler was asked: a job that just ended has its record by now
         last = segments[-1] if segments else None
-        lost = last is not None and self.folder.lost(last.number) is not None
+        lost = self._lost(last)
+        gone = alive in (None, Liveness.GONE)
+        if last is not None and not lost and last.job_id != job_id and (gone or last.outcome == "running"):
+            # Two batch jobs, because an answer was lost and the first was not found again. The one that runs counts,
+            # also between two of its segments.
+            its = self.scheduler.liveness([last.job_id])[last.job_id]
+            alive = its if last.outcome == "running" or its is Liveness.ALIVE else alive
+            segments = self.segments()
+            last = segments[-1]
+            lost = self._lost(last)
         return chain.decide(segments, lost, self.folder.exit_status(), alive, self._unstarted(last), self.policy)
 
+    def _lost(self, segment: Segment | None) -> bool:
+        return segment is not None and self.folder.lost(segment.number) is not None
+
     def _unstarted(self, last: Segment | None) -> int:
-        since = last.started if last else self.job.created
-        return sum(one.submitted > since for one in self.folder.submissions() if one.attempt == self.job.attempt)
+        """Batch jobs submitted since; by their numbers, because the clocks of head and nodes need not agree."""
+        mine = [one for one in self.folder.submissions() if one.attempt == self.job.attempt]
+        started = self.job.submitted or 0
+        if last is not None:
+            # Its own, by the id too: a node may see a submission later than it is started by it (NFS).
+            own = (one.number for one in mine if one.job_id == last.job_id)
+            started = max(started, last.submission or 0, *own)
+        return sum(one.number > started for one in mine)
 
     def submit(self, step: chain.Step) -> None:
         """Submit a batch job for the next segment.
@@ -103,7 +121,9 @@ class WatchedJob:
             extra=self.policy.extra,
             exclude=step.exclude,
         )
-        self.submission = self.folder.submitted(self.submission, self.scheduler.submit(request))
+        job_id = self.scheduler.submit(request)
+        faults.point("submit.answered")
+        self.submission = self.folder.submitted(self.submission, job_id)
 
     def renew(self, policy: Policy) -> None:
         """Take over settings that were changed since the chain began, such as a longer walltime; for later segments."""
@@ -115,14 +135,26 @@ class WatchedJob:
     def forgive(self) -> None:
         """The user ran the workflow again: failures so far no longer speak against going on from the images."""
         numbers = self.folder.segment_numbers()
-        self.job = replace(self.job, since=numbers[-1] if numbers else None, created=time.time())
+        submitted = [one.number for one in self.folder.submissions()]
+        self.job = replace(
+            self.job,
+            since=numbers[-1] if numbers else None,
+            submitted=submitted[-1] if submitted else None,
+            created=time.time(),
+        )
         self.folder.write_job(self.job)
 
     def set_aside(self, paths: Iterable[str]) -> None:
         """Hide outputs that the images need from Snakemake, which removes those of a job that failed."""
         for path in paths:
+            faults.point("aside.begin")
             with suppress(FileNotFoundError):
                 os.rename(path, self._aside(path))
+            faults.point("aside.done")
+
+    def has_aside(self) -> bool:
+        """Whether outputs are hidden."""
+        return any(os.path.lexists(self._aside(path)) for path in self.job.watched)
 
     def put_back(self) -> None:
         """Undo `set_aside`; what is in an output's place by now stays there."""
@@ -161,6 +193,21 @@ class WatchedJob:
                 raise SchedulerError(f"batch job {job_id} of {self.job.key} did not end within {limit:.0f} s")
             time.sleep(0.1)
         self.folder.clear_request("cancel")
+
+    def check_scheduler(self) -> None:
+        """Make sure that whether the job's segment lives can be asked.
+
+        Raises
+        ------
+        StateError
+            Another scheduler runs it.
+        """
+        last = self.folder.last_segment()
+        if last is not None and last.scheduler != self.scheduler.name and not self.settled():
+            raise StateError(
+                f"segment {last.number} of {self.job.key} runs under --ckpt-scheduler {last.scheduler} "
+                f"(batch job {last.job_id}). Start snakemake with that one, or again when this job is saved"
+            )
 
     def settled(self) -> bool:
         """Whether no segment of the job runs."""

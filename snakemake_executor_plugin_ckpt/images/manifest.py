@@ -30,6 +30,8 @@ class Manifest(Record):
         Whose it is; an image of another one is never restored.
     files
         Relative path to ``{size: bytes, sha256: hex}``.
+    packs
+        The same of the packs with the outputs' contents, which are in a folder beside the image.
     """
 
     job: str
@@ -42,6 +44,7 @@ class Manifest(Record):
     node: dict[str, Any]
     created: float
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    packs: dict[str, dict[str, Any]] = field(default_factory=dict)
     unknown: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,16 +74,22 @@ def seal(folder: Path, manifest: Manifest) -> int:
         for path in paths:
             durable.fsync_path(path)
         for path, done in zip(paths, sums, strict=True):
-            manifest.files[str(path.relative_to(folder))] = {
-                "size": path.stat().st_size,
-                "sha256": done.result(),
-            }
+            manifest.files[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": done.result()}
     for parent in sorted({path.parent for path in paths}, reverse=True):
         durable.fsync_path(parent)
-    data = manifest.to_dict()
-    body = durable.to_yaml(data)
-    durable.replace(folder / NAME, body + f"{_SELF}: {hashlib.sha256(body).hexdigest()}\n".encode())
     return sum(int(entry["size"]) for entry in manifest.files.values())
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, its own checksum last.
+
+    Raises
+    ------
+    OSError
+        See `seal`.
+    """
+    body = durable.to_yaml(manifest.to_dict())
+    durable.replace(folder / NAME, body + f"{_SELF}: {hashlib.sha256(body).hexdigest()}\n".encode())
 
 
 def read(folder: Path) -> Manifest:
@@ -90,10 +99,12 @@ def read(folder: Path) -> Manifest:
     ------
     ImageRefused
         There is none, or it is damaged.
+    OSError
+        It cannot be read now, which says nothing of what it is.
     """
     try:
         content = (folder / NAME).read_bytes()
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise ImageRefused(f"incomplete: no readable {NAME} ({error.strerror})") from error
     body, found, own = content.rpartition(f"{_SELF}: ".encode())
     if not found or own.strip().decode(errors="replace") != hashlib.sha256(body).hexdigest():
@@ -102,7 +113,7 @@ def read(folder: Path) -> Manifest:
         data = durable.read_yaml(folder / NAME)
         data.pop(_SELF)
         manifest = Manifest.from_dict(data)
-        for entry in manifest.files.values():
+        for entry in [*manifest.files.values(), *manifest.packs.values()]:
             int(entry["size"]), str(entry["sha256"])
     except StateError as error:
         raise ImageRefused(f"unreadable: {error}") from error
@@ -131,8 +142,15 @@ def check_belongs(manifest: Manifest, wanted: Wanted) -> None:
         raise ImageRefused(f"incompatible node: {reason}")
 
 
-def check_content(folder: Path, manifest: Manifest) -> None:
+def check_content(folder: Path, manifest: Manifest, packs: Path | None) -> None:
     """Compare every file with the manifest: none missing, none added, none changed.
+
+    Parameters
+    ----------
+    folder, manifest
+        The image.
+    packs
+        The folder of the packs; None to leave them out.
 
     Raises
     ------
@@ -144,21 +162,32 @@ def check_content(folder: Path, manifest: Manifest) -> None:
         raise ImageRefused(f"incomplete: {missing[0]} is missing")
     if added := sorted(found - manifest.files.keys()):
         raise ImageRefused(f"damaged: {added[0]} does not belong to it")
-    for name, entry in manifest.files.items():
-        size = (folder / name).stat().st_size
-        if size != entry["size"]:
-            raise ImageRefused(f"damaged: {name} has {size} bytes instead of {entry['size']}")
+    paths = {folder / name: entry for name, entry in manifest.files.items()}
+    if packs is not None:
+        paths |= {packs / name: entry for name, entry in manifest.packs.items()}
+    for path, entry in paths.items():
+        if not path.is_file():
+            raise ImageRefused(f"incomplete: {_short(path, folder)} is missing")
+        if (size := path.stat().st_size) != entry["size"]:
+            raise ImageRefused(f"damaged: {_short(path, folder)} has {size} bytes instead of {entry['size']}")
     with ThreadPoolExecutor(_THREADS) as pool:
-        names = list(manifest.files)
-        for name, checksum in zip(names, pool.map(_checksum, [folder / name for name in names]), strict=True):
-            if checksum != manifest.files[name]["sha256"]:
-                raise ImageRefused(f"damaged: the content of {name} changed")
+        for path, checksum in zip(paths, pool.map(_checksum, paths), strict=True):
+            if checksum != paths[path]["sha256"]:
+                raise ImageRefused(f"damaged: the content of {_short(path, folder)} changed")
+
+
+def _short(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder if path.is_relative_to(folder) else folder.parent))
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for root, _, names in os.walk(folder):
+    for root, _, names in os.walk(folder, onerror=_raise):
         for name in names:
             yield Path(root, name)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # os.walk would pass over what it cannot read, and the files in it would seem to be missing
 
 
 def _checksum(path: Path) -> str:

@@ -46,6 +46,10 @@ class Request:
         Takes what the script itself says.
     exclude
         Nodes to avoid.
+    node_class
+        What the site calls the kind of node that an image needs (see `Scheduler.node_class`); None: any.
+    workdir
+        Where the batch job starts; its script changes into its own.
     """
 
     name: str
@@ -57,11 +61,16 @@ class Request:
     mem_mb: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     exclude: Sequence[str] = ()
+    node_class: tuple[str, str] | None = None
+    workdir: str = "/"
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a segment learns on its node: its batch job's id, and its walltime's end (Unix time, s; None: never)."""
+    """What a segment learns on its node: its batch job's id, and its walltime's end (Unix time, s; None: never).
+
+    The id is the one that `Scheduler.submit` gave, also where a requeue makes a new batch job of the same chain.
+    """
 
     job_id: str
     end: float | None
@@ -77,8 +86,12 @@ class Scheduler(ABC):
     """
 
     name: str
-    #: Whether exit status `REQUEUE` alone starts the next segment.
+    #: Whether a saved segment's chain goes on by itself (`requeue`), without a head.
     requeues: bool
+    #: Whether asking costs others something, so that it is not done more often than needed.
+    shared: bool = True
+    #: Whether a walltime is kept to the second.
+    exact: bool = False
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
@@ -121,6 +134,35 @@ class Scheduler(ABC):
             It was refused, or no answer came.
         """
 
+    def hasten(self, job_ids: Sequence[str], exclude: Mapping[str, Sequence[str]]) -> None:  # noqa: B027 - few need it
+        """Have requeued batch jobs that wait for no good reason start now, and keep them off nodes.
+
+        Best effort, by the head, after each look; never raises.
+
+        Parameters
+        ----------
+        job_ids
+            Batch jobs whose last segment is over and whose next one has not begun.
+        exclude
+            Of some of them, the nodes to avoid.
+        """
+
+    def requeue(self, allocation: Allocation, began: float) -> int:
+        """On the node, as the last thing that a saved segment does: see to the next one; the exit status to end with.
+
+        Parameters
+        ----------
+        allocation
+            This batch job.
+        began
+            When the batch job began to run here (s, monotonic clock).
+        """
+        return REQUEUE
+
+    def node_class(self, environment: Mapping[str, str], name: str) -> str | None:
+        """On the node: the value that the site gives to the property `name` of this node, or None."""
+        return None
+
     @abstractmethod
     def allocation(self, environment: Mapping[str, str]) -> Allocation:
         """On the node: which batch job this is.
@@ -140,6 +182,14 @@ def scheduler_names() -> list[str]:
 def find_scheduler(name: str, option: str = "--ckpt-scheduler") -> str:
     """Where a scheduler's class is; see `plugins.place_of`."""
     return plugins.place_of(ENTRY_POINTS, name, option)
+
+
+def detect() -> str:
+    """The scheduler of this machine: the first of a cluster's that can be used here, else ``local``."""
+    for name in scheduler_names():
+        if name != "local" and load_scheduler(find_scheduler(name), Path("/nonexistent")).missing() is None:
+            return name
+    return "local"
 
 
 def load_scheduler(place: str, state_dir: Path) -> Scheduler:

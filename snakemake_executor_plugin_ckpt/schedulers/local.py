@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from snakemake_executor_plugin_ckpt import faults
 from snakemake_executor_plugin_ckpt.errors import SchedulerError, StateError
 from snakemake_executor_plugin_ckpt.proc import ProcessId, host_name
 from snakemake_executor_plugin_ckpt.schedulers.base import Allocation, Liveness, Request, Scheduler
@@ -19,7 +20,7 @@ from snakemake_executor_plugin_ckpt.state import durable
 _FOLDER = ".local"
 _KEEPER = "snakemake_executor_plugin_ckpt.schedulers.local_keeper"
 _START_LIMIT = 30.0
-#: What a keeper tells its segment.
+#: What a keeper tells its segment: the batch job, and when its walltime ends (s, monotonic clock; empty: never).
 JOB_VARIABLE, END_VARIABLE = "CKPT_LOCAL_JOB", "CKPT_LOCAL_END"
 
 
@@ -28,6 +29,8 @@ class Local(Scheduler):
 
     name = "local"
     requeues = True
+    shared = False
+    exact = True
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
@@ -51,16 +54,19 @@ class Local(Scheduler):
             str(request.script),
             *limits,
         ]
+        faults.point("submit.begin")
         with open(request.log, "ab") as log:
             keeper = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
             )
         self._keepers.append(keeper)
+        faults.point("submit.started")
         until = time.monotonic() + _START_LIMIT
         while not self._is_kept_by(request.name, keeper.pid):
             if keeper.poll() is not None or time.monotonic() > until:
                 raise SchedulerError(f"the local keeper of {request.name} did not start; see {request.log}")
             time.sleep(0.01)
+        faults.point("submit.done")
         return request.name
 
     def _is_kept_by(self, name: str, pid: int) -> bool:
@@ -69,6 +75,8 @@ class Local(Scheduler):
 
     def find(self, name: str) -> str | None:
         """See `Scheduler.find`."""
+        if self.state_dir.is_dir() and not self._folder.exists():
+            return None  # nothing was ever submitted
         return name if self._keeper(name) is not None else None
 
     def liveness(self, job_ids: Sequence[str]) -> dict[str, Liveness]:
@@ -101,15 +109,26 @@ class Local(Scheduler):
             job_id, end = environment[JOB_VARIABLE], environment[END_VARIABLE]
         except KeyError as error:
             raise SchedulerError(f"this is not a job of the local scheduler: {error} is not set") from None
-        return Allocation(job_id, float(end) if end else None)
+        # Keeper and segment share a clock that nobody sets; what is made of it here is turned back at once.
+        return Allocation(job_id, time.time() + float(end) - time.monotonic() if end else None)
 
     def _record(self, name: str) -> Path:
         return self._folder / f"{name}.yaml"
 
     def _keeper(self, name: str) -> ProcessId | None:
+        """Who keeps a job; None when the folder is there and holds no record of it."""
         try:
-            return ProcessId(**durable.read_yaml(self._record(name)))
+            folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SchedulerError(f"the state directory cannot be read now: {error}") from error
+        try:
+            # By the open folder: one that comes back between two looks must not make a job seem gone.
+            return ProcessId(**durable.read_yaml(Path(f"/proc/self/fd/{folder}", f"{name}.yaml")))
         except FileNotFoundError:
             return None
         except (TypeError, StateError) as error:
             raise SchedulerError(f"{self._record(name)} is not a keeper's record: {error}") from error
+        except OSError as error:
+            raise SchedulerError(f"the state directory cannot be read now: {error}") from error
+        finally:
+            os.close(folder)

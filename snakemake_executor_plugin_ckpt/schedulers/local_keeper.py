@@ -16,14 +16,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from snakemake_executor_plugin_ckpt import proc
-from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE
+from snakemake_executor_plugin_ckpt import faults, proc
+from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE
 from snakemake_executor_plugin_ckpt.schedulers.local import END_VARIABLE, JOB_VARIABLE
 from snakemake_executor_plugin_ckpt.state import durable
 
 _PR_SET_PDEATHSIG = 1
 #: A script that asks to be requeued at once, again and again, must not use up the machine.
 _SHORTEST = 0.5
+#: Seconds that the state directory, and with it the script, may be gone between two segments.
+_ABSENCE = 300.0
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM}
 
 
@@ -40,15 +42,29 @@ def main(arguments: list[str]) -> int:
         return 1
     while True:
         began = time.monotonic()
+        faults.point("keeper.segment-begin")
         status, cancelled = _segment(record.stem, script, walltime, grace or 0.0)
+        faults.point("keeper.segment-over")
         if cancelled or status != REQUEUE:
             return status if status >= 0 else 128 - status
         time.sleep(max(0.0, _SHORTEST - (time.monotonic() - began)))
+        if _cancelled_while_absent(script):
+            return FAILED
+
+
+def _cancelled_while_absent(script: str) -> bool:
+    """Wait for a script that is gone, with the disk that it is on; whether the job was cancelled meanwhile."""
+    until = time.monotonic() + _ABSENCE
+    while not os.path.exists(script) and time.monotonic() < until:
+        got = signal.sigtimedwait(_AWAITED, 1.0)
+        if got is not None and got.si_signo == signal.SIGTERM:
+            return True
+    return False
 
 
 def _segment(name: str, script: str, walltime: float | None, grace: float) -> tuple[int, bool]:
     """Run one segment; its exit status, and whether the job was cancelled meanwhile."""
-    end = None if walltime is None else time.time() + walltime
+    end = None if walltime is None else time.monotonic() + walltime
     pid = _start(script, {JOB_VARIABLE: name, END_VARIABLE: "" if end is None else repr(end)})
     status, cancelled = _wait(pid, walltime)
     if status is None:

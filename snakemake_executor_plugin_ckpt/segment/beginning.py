@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from snakemake_executor_plugin_ckpt import faults
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Running
 from snakemake_executor_plugin_ckpt.errors import CkptError, EngineError, ImageRefused
-from snakemake_executor_plugin_ckpt.images import generations, outputs
+from snakemake_executor_plugin_ckpt.images import generations
+from snakemake_executor_plugin_ckpt.images.generations import Refused
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
 from snakemake_executor_plugin_ckpt.images.node import node_class
+from snakemake_executor_plugin_ckpt.images.outputs import rollback
 from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Failure, Job, Segment
 from snakemake_executor_plugin_ckpt.units import format_duration
@@ -29,9 +35,43 @@ class CannotBegin(CkptError):
         self.failure = failure
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A segment whose payload runs.
+
+    Attributes
+    ----------
+    base
+        The image it was restored from, if what that keeps of the outputs is sound.
+    bad
+        Images that were refused.
+    """
+
+    running: Running
+    base: int | None = None
+    bad: frozenset[int] = frozenset()
+
+
+@dataclass
+class _Chosen:
+    """The image that will be restored, how its files are put back, why each newer one was refused, and what to tell."""
+
+    manifest: Manifest | None = None
+    plan: rollback.Plan | None = None
+    sound: bool = True
+    refused: Refused = field(default_factory=Refused)
+    told: list[str] = field(default_factory=list)
+
+
 def begin(
-    folder: JobFolder, job: Job, segment: Segment, history: Sequence[Segment], engine: Engine, limit: float
-) -> Running:
+    folder: JobFolder,
+    job: Job,
+    segment: Segment,
+    history: Sequence[Segment],
+    engine: Engine,
+    limit: float,
+    insist: bool = False,
+) -> Begun:
     """Restore or start the payload; what was done is noted in the segment's record.
 
     Parameters
@@ -40,32 +80,64 @@ def begin(
         The earlier segments of this attempt.
     limit
         Seconds that a restore may take.
+    insist
+        Whether an older image is no substitute for one that cannot be read now.
 
     Raises
     ------
     CannotBegin
         Neither is possible, or starting again is not allowed.
+    OSError
+        Images cannot be read now, which is no reason to begin anew. Nothing was done.
     """
     payload = _payload(folder, job)
-    manifest, refused = _choose(folder, job, segment, history, engine)
-    segment.warnings += refused
-    if manifest is not None:
-        return _restore(folder, segment, engine, payload, manifest, limit)
+    start = time.monotonic()
+    chosen = _choose(folder, job, history, engine)
+    segment.verify = time.monotonic() - start
+    if chosen.refused.unreadable and (insist or chosen.manifest is None):
+        raise OSError(errno.EIO, "images cannot be read now, and nothing is begun anew: " + "; ".join(chosen.told))
+    segment.warnings += chosen.told
+    bad = frozenset(chosen.refused.reasons)
+    if chosen.manifest is not None and chosen.plan is not None:
+        running = _restore(folder, segment, engine, payload, chosen.manifest, chosen.plan, limit)
+        return Begun(running, chosen.manifest.generation if chosen.sound else None, bad)
     if history:
-        _start_again(folder, Policy.from_dict(job.policy), segment, history, refused)
+        _start_again(folder, Policy.from_dict(job.policy), segment, history, chosen.told)
+    faults.point("launch.begin")
     try:
-        return engine.launch(payload)
+        running = engine.launch(payload)
     except EngineError as error:
         raise CannotBegin("error", f"the job could not be started on {segment.host}: {error}") from error
+    faults.point("launch.done")
+    return Begun(running, bad=bad)
 
 
-def _choose(
-    folder: JobFolder, job: Job, segment: Segment, history: Sequence[Segment], engine: Engine
-) -> tuple[Manifest | None, list[str]]:
-    start = time.monotonic()
+def _choose(folder: JobFolder, job: Job, history: Sequence[Segment], engine: Engine) -> _Chosen:
+    """The newest image that is whole, and whose files can be put back."""
     wanted = Wanted(job.key, job.attempt, job.fingerprint, engine.name, node_class())
-    chosen = generations.choose(folder.images_folder, wanted, _newest_worth_trying(history))
-    segment.verify = time.monotonic() - start
+    newest = _newest_worth_trying(history)
+    told: list[str] = []
+    # When none is left: one whose copies of outputs are damaged will do if the outputs themselves still are as they
+    # were. That is better than to begin again.
+    looks = [(True, newest), (False, newest)]
+    if newest is not None:
+        looks.append((True, None))  # so is another try of one whose restores failed; `chain.decide` ends them
+    for sound, bound in looks:
+        chosen = _Chosen(sound=sound)
+        for manifest in generations.usable(folder.images_folder, wanted, bound, chosen.refused, with_packs=sound):
+            try:
+                chosen.plan = rollback.plan(generations.path_of(folder.images_folder, manifest.generation))
+            except (ImageRefused, OSError) as error:
+                chosen.refused.add(manifest.generation, error)
+                continue
+            chosen.manifest = manifest
+            break
+        # The second look leaves out what the first one found.
+        told = told or chosen.refused.lines()
+        chosen.told = told
+        if chosen.manifest is not None:
+            break
+    os.stat(folder.images_folder)  # a disk that went away meanwhile has no images either
     return chosen
 
 
@@ -80,18 +152,28 @@ def _newest_worth_trying(history: Sequence[Segment]) -> int | None:
 
 
 def _restore(
-    folder: JobFolder, segment: Segment, engine: Engine, payload: Payload, manifest: Manifest, limit: float
+    folder: JobFolder,
+    segment: Segment,
+    engine: Engine,
+    payload: Payload,
+    manifest: Manifest,
+    plan: rollback.Plan,
+    limit: float,
 ) -> Running:
     image = generations.path_of(folder.images_folder, manifest.generation)
     segment.restored_from = manifest.generation
     start = time.monotonic()
     try:
-        segment.warnings += outputs.rollback(image)
+        faults.point("rollback.begin")
+        plan.apply()
+        segment.warnings += plan.reasons()
+        faults.point("rollback.done")
         running = engine.restore(image / generations.TREE, payload, limit)
     except (EngineError, ImageRefused, OSError) as error:
         raise CannotBegin(
             "restore", f"image {manifest.generation} could not be restored on {segment.host}: {error}"
         ) from error
+    faults.point("restore.done")
     segment.restore = time.monotonic() - start
     return running
 
@@ -106,8 +188,12 @@ def _start_again(
     segment.warnings.append(
         f"started again from the beginning, up to {format_duration(lost)} of computing are lost: {why}"
     )
+    faults.point("again.begin")
     if folder.payload_log.exists():
         folder.payload_log.rename(folder.logs_folder / f"payload.before-{segment.number:04d}.log")
+    # What it left there is as unknown to the one that begins anew as outputs, which the in-job Snakemake removes.
+    durable.remove_tree(folder.tmp_folder)
+    durable.make_folder(folder.tmp_folder)
 
 
 def _computed(segment: Segment) -> float:

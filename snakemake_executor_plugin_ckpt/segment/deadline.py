@@ -11,8 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from snakemake_executor_plugin_ckpt.state.records import Segment
+
 #: Seconds that a save takes whatever its size (freezing, small files, manifest, records).
 BASE = 0.5
+#: A save that the walltime cut off is taken to need so many times what it had.
+_CUT_OFF = 2.0
 _QUANTILE = 0.9
 
 
@@ -40,6 +44,43 @@ def _ratio(resident: int, then: int) -> float:
 def reserve(expected: float, margin: float, floor: float, ceiling: float) -> float:
     """Seconds to keep free for a save that is expected to take `expected` seconds."""
     return min(max(expected * margin, floor), ceiling)
+
+
+def cut_off(history: Sequence[Segment]) -> list[Measured]:
+    """Saves in the middle of which the walltime ended, each as the time that it may have needed.
+
+    They count until a later save succeeds, which then says what saves really take.
+    """
+    found: list[Measured] = []
+    for segment in reversed(history):
+        if segment.generation is not None and segment.outcome != "running":
+            break
+        if segment.save_given is not None and segment.outcome == "running":
+            found.append(Measured(segment.save_amount or 0, BASE + _CUT_OFF * max(0.0, segment.save_given)))
+    return found
+
+
+def remaining(end: float | None, now: float, walltime: float | None) -> float:
+    """Seconds until the walltime's end; infinite without one.
+
+    The end is the scheduler's word in Unix time, and this node's clock may be wrong by hours. What no clock can be
+    right about is seen: more than the whole walltime left, or nothing, in a segment that has just begun.
+
+    Parameters
+    ----------
+    end
+        Unix time (s) at which the walltime ends, or None.
+    now
+        Unix time by this node's clock.
+    walltime
+        What was asked for (s), or None.
+    """
+    if end is None:
+        return math.inf
+    left = end - now
+    if walltime is None:
+        return left
+    return walltime if left <= 0 else min(left, walltime)
 
 
 def deadline(end: float, reserved: float, grace: float) -> float:

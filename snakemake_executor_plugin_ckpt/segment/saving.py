@@ -3,74 +3,177 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import proc
-from snakemake_executor_plugin_ckpt.engines.base import Engine, Running
-from snakemake_executor_plugin_ckpt.errors import StateError
-from snakemake_executor_plugin_ckpt.images import generations, outputs
+from snakemake_executor_plugin_ckpt.engines.base import Engine, Running, SaveStats
+from snakemake_executor_plugin_ckpt.errors import EngineError, ImageRefused, StateError
+from snakemake_executor_plugin_ckpt.faults import point
+from snakemake_executor_plugin_ckpt.images import generations, manifest
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest
 from snakemake_executor_plugin_ckpt.images.node import node_class
+from snakemake_executor_plugin_ckpt.images.outputs import snapshot
+from snakemake_executor_plugin_ckpt.images.outputs.packs import Packer
+from snakemake_executor_plugin_ckpt.images.outputs.snapshot import Rewritten, Snapshot
+from snakemake_executor_plugin_ckpt.images.outputs.table import Table
+from snakemake_executor_plugin_ckpt.images.outputs.watched import Watch
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 
 
-def save(
-    folder: JobFolder, job: Job, segment: Segment, engine: Engine, running: Running, stop: bool, limit: float
-) -> None:
-    """Save the payload as the next generation and note it in the segment's record.
+class Saver:
+    """Makes the images of one segment.
 
-    When this raises, the payload goes on and the generations are as before.
-
-    Raises
-    ------
-    Unsavable, EngineError
-        See `Engine.save`.
-    OSError
-        The disk did not take the image.
-    StateError
-        The segment was declared lost meanwhile: it no longer has the right to save.
+    Parameters
+    ----------
+    folder, job, segment
+        Whose they are; the segment's record takes what was measured.
+    engine
+        What saves the tree.
+    base
+        The image that the segment began with, if what it keeps of the outputs is sound: it is not copied again.
+    bad
+        Generations that were refused when the segment began.
     """
-    generation = (generations.numbers(folder.images_folder) or [0])[-1] + 1
-    pids = running.pids()
-    resident = proc.resident_bytes(pids)
-    partial = generations.begin(folder.images_folder, generation)
-    took: dict[str, float] = {}
 
-    def commit() -> None:
+    def __init__(
+        self, folder: JobFolder, job: Job, segment: Segment, engine: Engine, base: int | None, bad: Collection[int]
+    ) -> None:
+        self.folder = folder
+        self.job = job
+        self.segment = segment
+        self.engine = engine
+        self.policy = Policy.from_dict(job.policy)
+        self.watch = watch_of(folder, job, self.policy)
+        self._images = folder.images_folder
+        self._bad = bad
+        self._careful: set[str] = set()
+        self._base, self._packs = Table(), dict[str, dict[str, object]]()
+        if base is not None:
+            with suppress(ImageRefused, OSError):  # then everything is copied once more
+                path = generations.path_of(self._images, base)
+                self._packs = manifest.read(path).packs
+                self._base = Table.read(path)
+
+    def amount(self, running: Running) -> int:
+        """Bytes that a save would have to handle now: the tree's memory, and the outputs that changed."""
+        changed = snapshot.changed_bytes(self.watch, self._base, self.policy.copy_limit)
+        return proc.resident_bytes(running.pids()) + changed
+
+    def save(self, running: Running, stop: bool, limit: float) -> None:
+        """Save the payload as the next generation and note it in the segment's record.
+
+        When this raises, the payload goes on and the generations are as before.
+
+        Parameters
+        ----------
+        running
+            The payload.
+        stop
+            Whether it ends with the save. If not, all that can wait is done when it runs again.
+        limit
+            Seconds that the engine may take.
+
+        Raises
+        ------
+        Unsavable, EngineError
+            See `Engine.save`.
+        OSError
+            The disk did not take the image.
+        StateError
+            The segment was declared lost meanwhile: it no longer has the right to save.
+        """
         begin = time.monotonic()
-        if lost := folder.lost(segment.number):
+        generation = (
+            max([*generations.numbers(self._images), *self.segment.images, self.segment.restored_from or 0]) + 1
+        )
+        self.segment.resident = proc.resident_bytes(running.pids())
+        amount = self.amount(running)
+        partial = generations.begin(self._images, generation)
+        sizes = {name: int(str(entry["size"])) for name, entry in self._packs.items()}
+        packer = Packer(partial, generation, self._base, sizes)
+        try:
+            with Snapshot(self.watch, self._base, packer, self.policy.copy_limit, self._careful) as outputs:
+                stats = self._save(running, outputs, packer, partial, generation, stop, limit)
+        except BaseException as error:
+            if isinstance(error, Rewritten):
+                self._careful.update(error.paths)
+            _keep_logs(partial, self.folder.logs_folder, self.segment.number)
+            generations.abandon(partial)
+            raise
+        self._note(generation, amount, packer.copied, stats, time.monotonic() - begin)
+        self.segment.warnings += [text for text in outputs.warnings if text not in self.segment.warnings]
+        generations.retire(self._images, self.policy.keep, self._bad)
+
+    def _save(
+        self,
+        running: Running,
+        outputs: Snapshot,
+        packer: Packer,
+        partial: Path,
+        generation: int,
+        stop: bool,
+        limit: float,
+    ) -> SaveStats:
+        def frozen() -> None:
+            point("save.frozen")
+            pids = running.pids()
+            if not pids:
+                raise EngineError("the payload is gone")  # its open files could not be noted
+            outputs.freeze(pids)
+            outputs.table.write(partial)
+            if stop:
+                self._commit(outputs, packer, partial, generation)
+
+        if not stop:
+            outputs.survey()
+            point("save.surveyed")
+        stats = self.engine.save(running, partial / generations.TREE, frozen, stop, limit)
+        if not stop:
+            point("save.thawed")
+            self._commit(outputs, packer, partial, generation)
+        return stats
+
+    def _commit(self, outputs: Snapshot, packer: Packer, partial: Path, generation: int) -> None:
+        begin = time.monotonic()
+        outputs.confirm()
+        packer.close()
+        made = self._manifest(generation)
+        live = outputs.table.live()
+        made.packs = {name: entry for name, entry in self._packs.items() if name in live}
+        if lost := self.folder.lost(self.segment.number):
             raise StateError(f"this segment was declared lost: {lost}")
-        outputs.snapshot([*job.watched, str(folder.payload_log)], running.pids(), partial)
-        segment.bytes = generations.commit(partial, folder.images_folder, _manifest(job, segment, engine, generation))
-        took["commit"] = time.monotonic() - begin
+        self.segment.bytes = generations.commit(partial, self._images, made, packer.name)
+        self._base, self._packs = outputs.table, made.packs
+        self.segment.commit = time.monotonic() - begin
 
-    try:
-        stats = engine.save(running, partial / generations.TREE, commit, stop, limit)
-    except BaseException:
-        _keep_logs(partial, folder.logs_folder, segment.number)
-        generations.abandon(partial)
-        raise
-    segment.generation, segment.resident = generation, resident
-    segment.saves += 1
-    segment.dump, segment.frozen, segment.commit = stats.dump, stats.frozen, took["commit"]
-    segment.failure = segment.reason = None
-    generations.retire(folder.images_folder, Policy.from_dict(job.policy).keep)
+    def _manifest(self, generation: int) -> Manifest:
+        return Manifest(
+            job=self.job.key,
+            attempt=self.job.attempt,
+            fingerprint=self.job.fingerprint,
+            generation=generation,
+            segment=self.segment.number,
+            engine=self.engine.name,
+            engine_version=self.engine.version(),
+            node=node_class(),
+            created=time.time(),
+        )
+
+    def _note(self, generation: int, amount: int, copied: int, stats: SaveStats, took: float) -> None:
+        segment = self.segment
+        segment.generation, segment.amount, segment.copied = generation, amount, copied
+        segment.saves += 1
+        segment.dump, segment.frozen, segment.took = stats.dump, stats.frozen, took
+        segment.failure = segment.reason = None
 
 
-def _manifest(job: Job, segment: Segment, engine: Engine, generation: int) -> Manifest:
-    return Manifest(
-        job=job.key,
-        attempt=job.attempt,
-        fingerprint=job.fingerprint,
-        generation=generation,
-        segment=segment.number,
-        engine=engine.name,
-        engine_version=engine.version(),
-        node=node_class(),
-        created=time.time(),
-    )
+def watch_of(folder: JobFolder, job: Job, policy: Policy) -> Watch:
+    """What of a job is watched: what its rule declares, what its log takes, and its temporary files."""
+    return Watch((*job.watched, str(folder.payload_log), str(folder.tmp_folder)), tuple(policy.files))
 
 
 def _keep_logs(partial: Path, logs: Path, number: int) -> None:

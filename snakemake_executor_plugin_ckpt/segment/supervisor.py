@@ -7,6 +7,7 @@ which the head or the next segment finds and calls lost. The newest committed im
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -16,39 +17,53 @@ from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Running, load_engine
-from snakemake_executor_plugin_ckpt.errors import EngineError, StateError, Unsavable
+from snakemake_executor_plugin_ckpt.errors import EngineError, Halfway, StateError, Unsavable
+from snakemake_executor_plugin_ckpt.images import generations
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE, Allocation, load_scheduler
-from snakemake_executor_plugin_ckpt.segment import beginning, claim, deadline, saving
+from snakemake_executor_plugin_ckpt.segment import beginning, claim, closing, deadline, patience, saving, tree
 from snakemake_executor_plugin_ckpt.segment.bandwidth import write_bandwidth
 from snakemake_executor_plugin_ckpt.segment.events import Events
-from snakemake_executor_plugin_ckpt.state import durable
+from snakemake_executor_plugin_ckpt.segment.times import Times
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.progress import stuck, too_many
 from snakemake_executor_plugin_ckpt.state.records import Failure, Job, Outcome, Segment
 
 #: Seconds after the start when the tree is first looked at for things that cannot be saved, then how often.
 _FIRST_LOOK, _LOOK = 5.0, 600.0
+#: Seconds between two looks at how much there is to save; so many times longer than what a look takes.
+_LEAST, _SHARE = 0.5, 500
+#: Seconds for which a newest image that the disk does not give is waited for, before an older one will do.
+_INSIST = 60.0
 #: Waits between two tries of a save that failed, in seconds.
 _RETRY = (0.3, 1.0, 3.0, 10.0, 30.0)
+#: Tries of a save for safety while the disk fails, which it may do for some minutes.
+_DISK_TRIES = 12
+#: Seconds in which a process dies of a save that was killed half-way, if it does.
+_SETTLE = 0.3
 
 
 def run(path: Path) -> int:
     """Run the next segment of a job folder; the exit status of the batch job."""
     folder = JobFolder(path)
-    job = folder.job()
-    if job is None:
-        raise StateError(f"{path} is not a job folder (no job.yaml)")
+    began = time.monotonic()
+    job = patience.outlast(lambda: _job(folder), began + patience.BEGINNING, f"cannot begin in {path}")
     if (status := folder.exit_status()) is not None:
-        return _final_status(status)  # a requeue too many: the job is over
+        return closing.final_status(status)  # a requeue too many: the job is over
     policy = Policy.from_dict(job.policy)
     scheduler = load_scheduler(policy.scheduler_place, path.parent)
     allocation = scheduler.allocation(os.environ)
     engine = load_engine(policy.engine_place, policy.engine_options)
-    segment, history = claim.claim(folder, job, scheduler.name, allocation)
+    segment, history = patience.outlast(
+        lambda: claim.claim(folder, job, scheduler.name, allocation),
+        began + patience.BEGINNING,
+        "cannot begin the next segment",
+    )
     try:
         with Events(folder.requests_folder) as events:
-            return _Supervisor(folder, job, policy, engine, segment, history, allocation, events).run()
+            status = _Supervisor(folder, job, policy, engine, segment, history, allocation, events).run()
+            # After all else, and while signals are still only events: Slurm sends SIGTERM at once.
+            return scheduler.requeue(allocation, began) if status == REQUEUE else status
     finally:
         engine.close()
 
@@ -72,82 +87,107 @@ class _Supervisor:
         self.segment = segment
         self.history = history
         self.events = events
-        # The end is turned into the monotonic clock at once: a clock that is set later moves nothing.
-        self.end = math.inf if allocation.end is None else time.monotonic() + allocation.end - time.time()
-        self.measured = [
-            deadline.Measured(earlier.resident, earlier.frozen)
-            for earlier in history
-            if earlier.resident is not None and earlier.frozen is not None
-        ]
-        self.bandwidth: float | None = None
+        self.times = Times(policy, allocation.end, history)
         self.stop_wanted = False
+        self.save_due = False
         self.failures = 0
         self.next_try = 0.0
         self.next_look = math.inf
+        self.bytes_to_save = 0
+        self.next_measure = 0.0
 
     # -- from the beginning to the end ---------------------------------------------------------------------------
 
     def run(self) -> int:
-        if reason := self.too_short():
+        if self.engine.can_save and (reason := self.times.too_short()):
             return self.failed("refused", reason)
         # The head asks this too; but a chain that requeues by itself may have none.
         counted = [earlier for earlier in self.history if earlier.number > (self.job.since or 0)]
         if reason := stuck(counted) or too_many(counted, self.policy.max_segments):
             return self.failed("stuck", reason)
         try:
-            running = beginning.begin(
-                self.folder, self.job, self.segment, self.history, self.engine, self.time_to_restore()
-            )
+            begun = patience.outlast(self.begin, self.bound(), "cannot begin")
         except beginning.CannotBegin as error:
             return self.failed(error.failure, str(error))
+        except OSError as error:
+            return self.failed("error", f"the job could not be begun on {self.segment.host}: {error}")
+        self.saver = saving.Saver(self.folder, self.job, self.segment, self.engine, begun.base, begun.bad)
         self.started = self.last_saved = time.monotonic()
         self.next_look = self.started + _FIRST_LOOK
-        self.segment.startup = _own_age() - (self.segment.verify or 0) - (self.segment.restore or 0)
+        self.segment.startup = tree.own_age() - (self.segment.verify or 0) - (self.segment.restore or 0)
+        self.segment.init, self.segment.init_start = tree.only_child()
+        if self.times.cut_off:
+            had = max(earlier.save_given or 0.0 for earlier in self.history)
+            self.warn(f"the walltime cut off a save that had {had:.1f} s; this segment saves earlier")
         self.note()
-        if not self.measured and self.engine.can_save:
-            self.bandwidth = write_bandwidth(self.folder.path)
+        if not self.times.measured and self.engine.can_save:
+            self.times.bandwidth = write_bandwidth(self.folder.path)
         try:
-            return self.watch(running)
+            return self.watch(begun.running)
         finally:
-            running.kill()
+            begun.running.kill()
+
+    def begin(self) -> beginning.Begun:
+        os.stat(self.folder.images_folder)  # an absent disk is not a job without images
+        insist = tree.own_age() < _INSIST
+        limit = self.times.to_restore()
+        return beginning.begin(self.folder, self.job, self.segment, self.history, self.engine, limit, insist)
 
     def watch(self, running: Running) -> int:
         self.events.follow(running.fileno())
         while True:
-            try:
-                status = running.poll()
-            except EngineError as error:
-                return self.failed("killed", str(error))
-            if status is not None:
-                return self.finished(status)
-            if self.folder.lost(self.segment.number) is not None:
+            code = self.news(running)
+            if code is None and self.disowned():
                 return FAILED  # somebody else has the job now; our record says no more
-            code = self.act(running)
+            code = self.act(running) if code is None else code
             if code is not None:
                 return code
             self.events.wait(self.next_event(running))
 
+    def news(self, running: Running) -> int | None:
+        """The batch job's exit status, if the payload is over."""
+        try:
+            status = running.poll()
+        except EngineError as error:
+            return self.failed("killed", str(error))
+        return None if status is None else self.finished(status)
+
+    def disowned(self) -> bool:
+        with suppress(OSError):  # a disk that is gone says nothing
+            return self.folder.lost(self.segment.number) is not None
+        return False
+
+    def requests(self) -> set[str]:
+        with suppress(OSError):
+            return self.folder.requests()
+        return set()
+
+    def answered(self, request: str) -> None:
+        with suppress(OSError):  # then it is answered once more
+            self.folder.clear_request(request)
+
     def act(self, running: Running) -> int | None:
         """Do what is due now; the batch job's exit status if the segment is over with it."""
-        requests = self.folder.requests()
+        requests = self.requests()
         if "cancel" in requests:
             return self.failed("killed", "cancelled on request", parked=True)
         now = time.monotonic()
-        if self.events.signals() or "park" in requests or now >= self.save_at(running):
+        if not self.stop_wanted and (self.events.signals() or "park" in requests or now >= self.save_at(running)):
             self.stop_wanted = True
-        if self.stop_wanted and now >= self.end and self.segment.failure == "unsavable":
+            self.failures, self.next_try = 0, 0.0  # of saves that were for safety only
+        if self.stop_wanted and now >= self.times.end and self.segment.failure == "unsavable":
             # The kill is a moment away, and it is better that the record says why than that the segment is lost.
             return self.failed("unsavable", self.segment.reason or "")
         # To fail at once is for a tree that CRIU itself refuses, so a save that goes on has the last word.
         trial = now >= self.next_look and self.look(running) and self.policy.on_unsavable == "fail"
         if "checkpoint" in requests and not self.engine.can_save:
-            self.folder.clear_request("checkpoint")
+            self.answered("checkpoint")
             self.warn("a save was asked for, but the job is not saved (ckpt: 0); it goes on")
             requests.discard("checkpoint")
-        periodic = now >= self.next_period(running)
-        checkpoint = ("checkpoint" in requests or trial or periodic) and not self.stop_wanted
-        if checkpoint or (self.stop_wanted and now >= self.next_try):
-            return self.save(running, parked="park" in requests, stop=not checkpoint)
+        if trial or "checkpoint" in requests or now >= self.next_period(running):
+            self.save_due = True
+        if (self.save_due or self.stop_wanted) and now >= self.next_try:
+            return self.save(running, parked="park" in requests, stop=self.stop_wanted)
         return None
 
     # -- saving ----------------------------------------------------------------------------------------------------
@@ -157,43 +197,99 @@ class _Supervisor:
             reason = "the walltime is over, and the job is not saved (ckpt: 0): give it more runtime"
             return self.failed("walltime", reason)
         useful = time.monotonic() - self.started
+        before, self.segment.commit = self.segment.generation, None
+        before_it = [found for pid in running.pids() if (found := proc.identify(pid)) is not None]
+        if stop:
+            self.announce(running)
         try:
-            saving.save(self.folder, self.job, self.segment, self.engine, running, stop, self.time_to_save())
+            self.saver.save(running, stop, self.times.to_save())
         except StateError:
             return FAILED
         except (EngineError, OSError) as error:
-            return self.save_failed(error, stop)
-        self.failures = 0
+            if not self.made_image(before, stop):
+                halfway = isinstance(error, Halfway) or tree.died(running)
+                if halfway and (code := self.torn(running, before_it)) is not None:
+                    return code
+                return self.save_failed(running, error, stop)
+            self.warn(f"image {self.segment.generation} is good, but then: {error}")
+        self.failures, self.next_try, self.next_measure, self.save_due = 0, 0.0, 0.0, False
+        self.segment.save_given = self.segment.save_amount = None
         self.segment.useful = useful
         assert self.segment.generation is not None
         self.segment.images[self.segment.generation] = useful
         self.last_saved = time.monotonic()
         if not stop:
-            self.measured.append(deadline.Measured(self.segment.resident or 0, self.segment.frozen or 0.0))
-            self.folder.clear_request("checkpoint")
+            self.times.saved(self.segment.amount or 0, self.segment.took or 0.0)
+            self.answered("checkpoint")
             self.note()
             return None
         self.segment.parked = parked or None
         self.close("saved")
         return 0 if parked else REQUEUE
 
-    def save_failed(self, error: EngineError | OSError, stop: bool) -> int | None:
-        """The payload goes on; note why, and, if it must be saved, when to try again."""
+    def made_image(self, before: int | None, stop: bool) -> bool:
+        """Whether a save that raised had committed its image, so that what went wrong came afterwards.
+
+        If it was to stop the tree, that has been ended, or is now: it is no exit of the job.
+        """
+        if stop and self.segment.commit is not None and self.segment.generation == before:
+            self.segment.generation = patience.outlast(
+                lambda: _newest(self.folder.images_folder), self.bound(), "cannot read the images"
+            )
+            self.segment.saves += 1
+        return self.segment.generation != before
+
+    def announce(self, running: Running) -> None:
+        """Note how long this save has: if the walltime cuts it off, the next segment begins its own earlier."""
+        given = self.times.given(amount := self.amount(running))
+        if given is not None:
+            self.segment.save_given, self.segment.save_amount = given, amount
+            self.note()
+
+    def save_failed(self, running: Running, error: EngineError | OSError, stop: bool) -> int | None:
+        """The payload goes on, or has ended meanwhile; note why, and when to try again."""
+        self.segment.save_given = self.segment.save_amount = None
         unsavable = isinstance(error, Unsavable)
         reason = f"the job could not be saved: {error}"
-        if unsavable and self.policy.on_unsavable == "fail":
+        if (over := self.news(running)) is not None:
+            return over  # it ended in the moment of the save, which is why that failed
+        if unsavable and self.policy.on_unsavable == "fail" and not tree.ending(running):
             return self.failed("unsavable", reason)
-        if not stop:  # it was for safety only: said, and left until it is due again
-            self.folder.clear_request("checkpoint")
-            self.last_saved = time.monotonic()
-            self.warn(reason)
-            return None
-        self.segment.failure = "unsavable" if unsavable else "error"
-        self.segment.reason = reason
         self.warn(reason)
         self.next_try = time.monotonic() + _RETRY[min(self.failures, len(_RETRY) - 1)]
         self.failures += 1
+        if stop:
+            self.segment.failure = "unsavable" if unsavable else "error"
+            self.segment.reason = reason
+            self.note()
+        elif unsavable or not self.worth_repeating(error):
+            # It was for safety only: left until it is due again.
+            self.answered("checkpoint")
+            self.save_due, self.failures, self.next_try = False, 0, 0.0
+            self.last_saved = time.monotonic()
         return None
+
+    def worth_repeating(self, error: EngineError | OSError) -> bool:
+        """Whether a save for safety may soon succeed: a process ended in its midst, or the disk is gone."""
+        if isinstance(error, OSError):
+            return error.errno not in (errno.ENOSPC, errno.EDQUOT) and self.failures < _DISK_TRIES
+        return self.failures < len(_RETRY)
+
+    def torn(self, running: Running, before: Sequence[proc.ProcessId]) -> int | None:
+        """After a save that was killed half-way: the payload goes on only if all of it lived through that.
+
+        A process that is let go with the saver's code in its registers dies of it at once (seen: SIGTRAP). What
+        the rest then makes of it, be it an exit status, is no word of the job.
+        """
+        time.sleep(_SETTLE)
+        dead = sum(not one.alive() for one in before)
+        if not dead:
+            return None
+        running.kill()
+        withdraw = self.folder.exit_file.unlink
+        patience.outlast(lambda: withdraw(missing_ok=True), self.bound(), "cannot withdraw the exit status")
+        reason = f"a save was killed in its midst, and {dead} of the job's processes may have died of it"
+        return self.failed("killed", f"{reason}: the job goes back to its newest image")
 
     def look(self, running: Running) -> bool:
         """Say early what will not be saved, while there is time to do something about it; whether there is any."""
@@ -217,21 +313,18 @@ class _Supervisor:
 
     # -- times -------------------------------------------------------------------------------------------------------
 
-    def reserve(self, resident: int) -> float:
-        expected = deadline.save_time(self.measured, resident, self.bandwidth)
-        return deadline.reserve(expected, self.policy.margin, self.policy.floor, self.policy.ceiling)
-
     def save_at(self, running: Running) -> float:
-        if self.end == math.inf:
+        if self.times.end == math.inf:
             return math.inf
         if not self.engine.can_save:
-            return self.end - min(self.policy.grace, 1.0)
-        return deadline.deadline(self.end, self.reserve(proc.resident_bytes(running.pids())), self.policy.grace)
+            return self.times.end - min(self.policy.grace, 1.0)
+        return self.times.save_at(self.amount(running))
 
     def next_event(self, running: Running) -> float:
         if self.stop_wanted:
-            return min(self.next_try, self.next_look, max(self.end, time.monotonic() + 0.1))
-        return min(self.save_at(running), self.next_look, self.next_period(running))
+            return min(self.next_try, self.next_look, max(self.times.end, time.monotonic() + 0.1))
+        due = self.next_try if self.save_due else self.next_period(running)
+        return min(self.save_at(running), self.next_look, due)
 
     def next_period(self, running: Running) -> float:
         """When the next save is due that only guards against a node's death."""
@@ -239,42 +332,30 @@ class _Supervisor:
         if period is None or not self.engine.can_save:
             return math.inf
         if period == "auto":
-            resident = proc.resident_bytes(running.pids())
-            cost = deadline.save_time(self.measured, resident, self.bandwidth)
-            period = deadline.auto_period(cost, self.policy.mtbf)
+            period = deadline.auto_period(self.times.expected(self.amount(running)), self.policy.mtbf)
         return self.last_saved + period
 
-    def too_short(self) -> str | None:
-        if self.end == math.inf or not self.engine.can_save:
-            return None
-        last = self.history[-1] if self.history else None
-        resident = (last and last.resident) or 0
-        restore = max(((one.verify or 0) + (one.restore or 0) for one in self.history), default=0.0)
-        return deadline.too_short(self.end - time.monotonic(), restore, self.reserve(resident), self.policy.grace)
-
-    def time_to_save(self) -> float:
-        """A save may take all that is left, and a minute where there is no end or it has passed."""
-        left = self.end - time.monotonic()
-        return max(60.0, left) if left != math.inf else self.policy.ceiling
-
-    def time_to_restore(self) -> float:
-        return max(30.0, min(self.end - time.monotonic(), self.policy.ceiling))
+    def amount(self, running: Running) -> int:
+        """Bytes that a save would have to handle. To look at many outputs takes time, so it is not done often."""
+        now = time.monotonic()
+        if now >= self.next_measure:
+            self.bytes_to_save = self.saver.amount(running)
+            self.next_measure = now + max(_LEAST, _SHARE * (time.monotonic() - now))
+        return self.bytes_to_save
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 
     def finished(self, status: int) -> int:
-        if self.folder.exit_status() is None:
-            # The payload's shell was killed, or could not write: the wait status is as good.
-            durable.replace(self.folder.exit_file, f"{_shell_status(status)}\n".encode())
-        self.segment.exit = status if status < 0 else self.folder.exit_status()
         self.segment.useful = time.monotonic() - self.started
+        own = closing.exit_status(self.folder, status, self.bound())
+        self.segment.exit = status if status < 0 else own
         self.segment.failure = self.segment.reason = None
         self.close("finished")
         if status == 0:
             # Now and not by the head, which may be gone; the in-job Snakemake has checked the outputs.
             with suppress(OSError):
                 self.folder.discard()
-        return _final_status(status)
+        return closing.final_status(status)
 
     def failed(self, failure: Failure, reason: str, parked: bool = False) -> int:
         self.segment.failure, self.segment.reason = failure, reason
@@ -285,29 +366,21 @@ class _Supervisor:
         return FAILED
 
     def close(self, outcome: Outcome) -> None:
-        self.segment.outcome = outcome
-        self.segment.ended = time.time()
-        for pause in _RETRY:
-            with suppress(OSError):
-                self.folder.update(self.segment)
-                return
-            time.sleep(min(pause, 5.0))
-        # The image and the exit status are on the disk already: without the record the segment counts as lost,
-        # and the next one starts from them.
-        self.folder.update(self.segment)
+        closing.close(self.folder, self.segment, outcome, self.bound())
+
+    def bound(self) -> float:
+        """Until when a disk that is gone is waited for: short before anything was computed, else as long as it goes."""
+        return patience.bound(self.times.end, self.policy.grace, computed=hasattr(self, "started"))
 
 
-def _shell_status(status: int) -> int:
-    """An exit status as shells give it: 128 + the signal's number for a death by signal."""
-    return 128 - status if status < 0 else status
+def _job(folder: JobFolder) -> Job:
+    os.stat(folder.path)  # an absent disk comes back; a folder without a job is a mistake
+    job = folder.job()
+    if job is None:
+        raise StateError(f"{folder.path} is not a job folder (no job.yaml)")
+    return job
 
 
-def _final_status(status: int) -> int:
-    """The batch job's exit status when the job is over: never the one that starts another segment."""
-    return FAILED if _shell_status(status) == REQUEUE else _shell_status(status)
-
-
-def _own_age() -> float:
-    stat = proc.read_stat(os.getpid())
-    assert stat is not None
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - stat.start / os.sysconf("SC_CLK_TCK")
+def _newest(images: Path) -> int:
+    os.stat(images)
+    return generations.numbers(images)[-1]

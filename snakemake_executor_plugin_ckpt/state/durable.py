@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from snakemake_executor_plugin_ckpt import faults
 from snakemake_executor_plugin_ckpt.errors import StateError
 
 # The C reader is ten times faster; a libyaml is in every wheel of PyYAML, but a site's own build may lack it.
@@ -38,11 +39,13 @@ def fsync_path(path: Path) -> None:
 
 def _write_temporary(path: Path, content: bytes) -> Path:
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
+    faults.point("write", path)
     opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(opened, "wb") as file:
             file.write(content)
             file.flush()
+            faults.point("fsync", path)
             os.fsync(file.fileno())
     except OSError:
         with suppress(OSError):
@@ -54,8 +57,11 @@ def _write_temporary(path: Path, content: bytes) -> Path:
 def replace(path: Path, content: bytes) -> None:
     """Put new content in the place of a file."""
     temporary = _write_temporary(path, content)
+    faults.point("rename", path)
     temporary.replace(path)
+    faults.point("renamed", path)
     fsync_path(path.parent)
+    faults.point("replaced", path)
 
 
 def create(path: Path, content: bytes) -> bool:
@@ -65,16 +71,22 @@ def create(path: Path, content: bytes) -> bool:
     """
     temporary = _write_temporary(path, content)
     try:
+        faults.point("link", path)
         os.link(temporary, path)
+        faults.point("linked", path)
     except FileExistsError:
-        return False
+        # An NFS client repeats a request whose answer was lost, and is then told of its own link (nfs(5)).
+        if not os.path.samefile(temporary, path):
+            return False
     except OSError as error:
         if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK}:
             raise
         return _create_without_link(path, content)
     finally:
         temporary.unlink()
+    faults.point("unlinked", path)
     fsync_path(path.parent)
+    faults.point("created", path)
     return True
 
 
@@ -96,8 +108,10 @@ def make_folder(path: Path) -> None:
     if path.is_dir():
         return
     make_folder(path.parent)
+    faults.point("mkdir")
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
+    faults.point("made")
     fsync_path(path.parent)
 
 
@@ -129,9 +143,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def remove_tree(path: Path) -> None:
     """Remove a folder so that no half of it is ever found under its name."""
     doomed = path.with_name(f".{path.name}.removed.{os.uname().nodename}.{os.getpid()}")
+    faults.point("remove", path)
     try:
         path.rename(doomed)
     except FileNotFoundError:
         return
+    faults.point("doomed", path)
     fsync_path(path.parent)
     shutil.rmtree(doomed, ignore_errors=True)
+    faults.point("removed", path)

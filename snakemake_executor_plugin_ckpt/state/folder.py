@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from snakemake_executor_plugin_ckpt import proc
+from snakemake_executor_plugin_ckpt import faults, proc
 from snakemake_executor_plugin_ckpt.errors import StateError
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment, Submission
 
 if TYPE_CHECKING:
-    from filelock import StrictSoftFileLock
+    from snakemake_executor_plugin_ckpt.state.lock import JobLock
 
 Request = Literal["checkpoint", "park", "cancel"]
 
@@ -55,16 +55,15 @@ class JobFolder:
         ):
             durable.make_folder(folder)
 
-    def lock(self) -> StrictSoftFileLock:
+    def lock(self) -> JobLock:
         """The lock that heads take for a change of more than one file; what is true never rests on it alone.
 
-        The strict soft lock is the one that was shown to exclude across NFS clients, where flock does not.
+        A dead owner delays nobody for longer than `lock.PATIENCE`.
         """
-        from filelock import (
-            StrictSoftFileLock,
-        )  # here, because the node has no need of it and it loads slowly
+        # here, because the node has no need of it and it loads slowly
+        from snakemake_executor_plugin_ckpt.state.lock import JobLock
 
-        return StrictSoftFileLock(self.path / "lock", timeout=30)
+        return JobLock(self.path / "lock")
 
     # -- what the job is ---------------------------------------------------------------------------------------
 
@@ -175,6 +174,7 @@ class JobFolder:
     def clear_request(self, what: str) -> None:
         """Forget a request that was met or is void."""
         (self.requests_folder / what).unlink(missing_ok=True)
+        faults.point("request.cleared")
 
     # -- attempts ----------------------------------------------------------------------------------------------
 
@@ -186,8 +186,10 @@ class JobFolder:
         self.discard()
         for what in self.requests():
             self.clear_request(what)
+        faults.point("attempt.discarded")
         if self.exit_file.exists():
             self.exit_file.rename(self.path / f"exit.{job.attempt - 1}")
+        faults.point("attempt.exit-kept")
         if self.payload_log.exists():
             self.payload_log.rename(self.logs_folder / f"payload.{job.attempt - 1}.log")
         durable.make_folder(self.tmp_folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from snakemake_executor_plugin_ckpt.state.records import Segment
+from snakemake_executor_plugin_ckpt.units import format_duration
 
 #: Segments in a row without progress after which a job is given up.
 PATIENCE = 3
@@ -13,12 +14,13 @@ PATIENCE = 3
 def depths(segments: Sequence[Segment]) -> list[float]:
     """How far into the job (s of computing) each segment's newest image is; 0 for one that saved nothing.
 
-    A restored segment goes on from the depth of its image, one that started again from 0.
+    A restored segment goes on from the depth of its image, one that started again from 0. An image that is in no
+    record, because its segment died before it could note it, is at least as deep as the one before it.
     """
-    of_image: dict[int, float] = {}
+    of_image: dict[int, float] = {0: 0.0}
     found = []
     for segment in segments:
-        begun = of_image.get(segment.restored_from or 0, 0.0)
+        begun = of_image[max(image for image in of_image if image <= (segment.restored_from or 0))]
         for generation, useful in segment.images.items():
             of_image[generation] = begun + useful
         found.append(max((of_image[generation] for generation in segment.images), default=0.0))
@@ -36,10 +38,27 @@ def stuck(segments: Sequence[Segment]) -> str | None:
     reached = depths(over)
     if max(reached[-PATIENCE:]) > max(reached[:-PATIENCE]):
         return None
-    reasons = [text for segment in over[-PATIENCE:] for text in (segment.reason, *segment.warnings) if text]
     return (
-        f"no progress in {PATIENCE} segments: each ended before it came farther than {max(reached):.0f} s of computing "
-        f"({reasons[-1] if reasons else 'give the rule more walltime'}). The images are kept"
+        f"no progress in {PATIENCE} segments: none came farther than the {format_duration(max(reached))} of computing "
+        f"that were saved before. {_why(over[-PATIENCE:])}. The images are kept: run Snakemake again to go on from them"
+    )
+
+
+def _why(idle: Sequence[Segment]) -> str:
+    """What kept segments from getting on, and what can be done."""
+    cut_off = [segment.save_given for segment in idle if segment.save_given is not None]
+    if cut_off:
+        return (
+            f"In {len(cut_off)} of them the walltime ended in the middle of a save, which needs more than the "
+            f"{format_duration(max(cut_off))} that it had. Give saves more time (--ckpt-save-floor "
+            f"{2 * max(cut_off):.0f}s, or a larger --ckpt-margin), or the rule a longer walltime (runtime)"
+        )
+    reasons = [text for segment in idle for text in (segment.reason, *segment.warnings) if text]
+    if reasons:
+        return f"The last one said: {reasons[-1]}"
+    return (
+        "They ended before they were saved again: give the rule more walltime (runtime, --ckpt-walltime), "
+        "or save more often (--ckpt-period)"
     )
 
 
@@ -47,4 +66,9 @@ def too_many(segments: Sequence[Segment], limit: int) -> str | None:
     """Why a job gets no further segment, if it has used up those that it may; else None."""
     if len(segments) < limit:
         return None
-    return f"{len(segments)} segments were used, which is the most allowed (--ckpt-max-segments); the images are kept"
+    saved = format_duration(max(depths(segments), default=0.0))
+    return (
+        f"the job is not done after {len(segments)} segments with {saved} of computing saved, and "
+        f"--ckpt-max-segments {limit} allows no more. The images are kept: run Snakemake again to go on from the "
+        "newest one, with more runtime or a larger --ckpt-max-segments if it needs many more"
+    )

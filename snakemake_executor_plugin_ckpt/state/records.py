@@ -58,16 +58,22 @@ class Segment(Record):
     ----------
     useful
         Seconds in which the payload ran.
-    frozen, dump, commit
-        Of the save: payload stopped; engine writing; checksums, fsync and manifest.
+    took, frozen, dump, commit
+        Of the save: all of it; payload stopped; engine writing; checksums, fsync and manifest.
     verify, restore
         Of the restore: checksums and rollback; engine.
-    resident
-        Memory of the tree at the save.
+    resident, amount, copied
+        At the save: memory of the tree; the same with the outputs that had changed; what of them was copied.
     restored_from, generation
         The image it began with, and the newest that it wrote.
     images
         All that it wrote, each with the seconds in which the payload had run till then.
+    submission
+        The newest submission that there was when it began.
+    init, init_start
+        The first process of the payload's world: the payload is gone when this one is. See `proc.ProcessId`.
+    save_given, save_amount
+        While a save goes on that the walltime may cut off: the seconds that it has, and the bytes that it handles.
     """
 
     number: int
@@ -91,6 +97,9 @@ class Segment(Record):
     saves: int = 0
     bytes: int | None = None
     resident: int | None = None
+    amount: int | None = None
+    copied: int | None = None
+    took: float | None = None
     frozen: float | None = None
     dump: float | None = None
     commit: float | None = None
@@ -99,6 +108,11 @@ class Segment(Record):
     startup: float | None = None
     useful: float = 0.0
     parked: bool | None = None
+    submission: int | None = None
+    init: int | None = None
+    init_start: int | None = None
+    save_given: float | None = None
+    save_amount: int | None = None
     images: dict[int, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
@@ -130,6 +144,8 @@ class Job(Record):
         Whether a head told Snakemake of the success.
     since
         Segments up to this one no longer speak against going on: the user ran the workflow again.
+    submitted
+        The newest submission at that time, which speaks against nothing either.
     policy
         See `snakemake_executor_plugin_ckpt.policy.Policy`.
     """
@@ -145,4 +161,5 @@ class Job(Record):
     watched: list[str] = field(default_factory=list)
     acknowledged: bool | None = None
     since: int | None = None
+    submitted: int | None = None
     unknown: dict[str, Any] = field(default_factory=dict)

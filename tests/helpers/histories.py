@@ -68,7 +68,7 @@ class History:
         partial = generations.begin(self.folder.images_folder, generation)
         (partial / generations.TREE / "pages.img").write_bytes(b"\0" * size)
         manifest = Manifest(self.job.key, self.job.attempt, "fp", generation, 1, "criu", "4.2", {}, 1000.0)
-        generations.commit(partial, self.folder.images_folder, manifest)
+        generations.commit(partial, self.folder.images_folder, manifest, "pack")
 
     def finished(self, status: int = 0, useful: float = 40.0, **more: object) -> Segment:
         """A segment in which the payload ended."""

@@ -169,12 +169,12 @@ def test_a_state_directory_that_cannot_be_written_is_a_problem() -> None:
     assert (found.status, found.who) == ("problem", "you")
 
 
-def test_a_file_system_without_hard_links_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_hard_links_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    assert {one.name: one.status for one in checks.state_dir(tmp_path)}["exclusive creation"] == "warning"
+    assert {one.name: one.status for one in checks.state_dir(tmp_path)}["exclusive creation"] == "problem"
 
 
 def test_a_slow_file_system_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,9 +140,9 @@ def test_each_thing_is_said_with_its_size_and_reason(state: Path, capsys: pytest
     first, totals = capsys.readouterr().out.splitlines()
     assert (
         first.split()
-        == f"would remove 4.3 KiB {KEY}/images/0001: 2 newer images are good, and no more are kept".split()
+        == f"would remove 4.4 KiB {KEY}/images/0001: 2 newer images are good, and no more are kept".split()
     )
-    assert totals == "1 thing would be removed, 4.3 KiB"
+    assert totals == "1 thing would be removed, 4.4 KiB"
     assert main(["gc"]) == 0
     assert capsys.readouterr().out.startswith("removed ")
     assert main(["gc"]) == 0

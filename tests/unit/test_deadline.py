@@ -3,12 +3,15 @@ from __future__ import annotations
 import math
 
 import pytest
+from helpers.jobs import a_segment
 
 from snakemake_executor_plugin_ckpt.segment.deadline import (
     BASE,
     Measured,
     auto_period,
+    cut_off,
     deadline,
+    remaining,
     reserve,
     save_time,
     too_short,
@@ -89,3 +92,40 @@ def test_the_best_period_loses_less_than_half_or_double_of_it(cost: float) -> No
 
     best = auto_period(cost, mtbf)
     assert lost(best) < min(lost(best / 2), lost(best * 2))
+
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("end", "walltime", "left"),
+    [
+        (1000.0 + 600, 600.0, 600.0),
+        (1000.0 + 400, 600.0, 400.0),
+        (1000.0 + 600 + 5 * HOUR, 600.0, 600.0),  # the clock of the node is hours behind
+        (1000.0 + 600 - 5 * HOUR, 600.0, 600.0),  # or ahead
+        (1000.0 + 5 * HOUR, None, 5 * HOUR),
+        (None, 600.0, math.inf),
+        (None, None, math.inf),
+    ],
+)
+def test_what_is_left_is_never_more_than_the_walltime_nor_nothing(
+    end: float | None, walltime: float | None, left: float
+) -> None:
+    assert remaining(end, 1000.0, walltime) == left
+
+
+def test_a_save_that_the_walltime_cut_off_counts_as_twice_what_it_had() -> None:
+    assert cut_off([a_segment(1, save_given=10.0, save_amount=GIB)]) == [Measured(GIB, BASE + 20.0)]
+    assert cut_off([a_segment(1, save_given=10.0)]) == [Measured(0, BASE + 20.0)]
+
+
+def test_segments_that_were_not_cut_off_in_a_save_do_not_count() -> None:
+    assert cut_off([a_segment(1), a_segment(2, outcome="failed", failure="killed")]) == []
+
+
+def test_a_save_that_succeeded_later_says_what_saves_take() -> None:
+    cut = a_segment(1, save_given=10.0)
+    saved = a_segment(2, outcome="saved", generation=1)
+    assert cut_off([cut, saved]) == []
+    assert len(cut_off([saved, cut, a_segment(3)])) == 1

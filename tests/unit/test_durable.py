@@ -207,3 +207,19 @@ def test_a_removed_tree_is_gone_under_its_name_and_a_missing_one_is_no_error(tmp
     durable.remove_tree(tmp_path / "tree")
     durable.remove_tree(tmp_path / "tree")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_link_that_the_server_made_although_it_denies_it_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def repeated(source: Path, target: Path) -> None:
+        real(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists", str(target))
+
+    monkeypatch.setattr(os, "link", repeated)
+    assert durable.create(tmp_path / "record", b"mine")
+    monkeypatch.setattr(os, "link", real)
+    assert not durable.create(tmp_path / "record", b"another's")
+    assert (tmp_path / "record").read_bytes() == b"mine"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_one_of_many_supervisors_gets_the_segment(folder: JobFolder) -> None:
 
 
 def test_the_next_segment_is_refused_while_the_last_one_may_be_alive(folder: JobFolder) -> None:
-    me = proc.identify(multiprocessing.current_process().pid or 0)
+    me = proc.identify(os.getppid())
     assert me is not None
     folder.claim(a_segment(1, host=me.host, boot=me.boot, pid=me.pid, pid_start=me.start))
     with pytest.raises(StateError, match="may still be alive"):

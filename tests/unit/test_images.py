@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -15,10 +16,22 @@ from snakemake_executor_plugin_ckpt.errors import ImageRefused
 from snakemake_executor_plugin_ckpt.images import generations, manifest
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
 from snakemake_executor_plugin_ckpt.images.node import incompatible, node_class, node_summary
+from snakemake_executor_plugin_ckpt.images.outputs import packs
 from snakemake_executor_plugin_ckpt.state import durable
 
 NODE = {"machine": "x86_64", "kernel": "6.1", "libc": "glibc 2.36", "cpu_flags": "avx avx2 sse"}
 WANTED = Wanted("key", 1, "fp", "criu", NODE)
+
+
+def choose(images: Path, wanted: Wanted, newest: int | None = None) -> tuple[Manifest | None, list[str]]:
+    """The newest image that may be restored, and why each newer one was refused."""
+    refused = generations.Refused()
+    chosen = next(generations.usable(images, wanted, newest, refused), None)
+    return chosen, refused.lines()
+
+
+def pack_name(generation: int) -> str:
+    return f"{generation:04d}-test"
 
 
 def make(images: Path, generation: int, **more: Any) -> Path:
@@ -28,7 +41,8 @@ def make(images: Path, generation: int, **more: Any) -> Path:
     (partial / "tree" / "core-1000.img").write_bytes(b"core" * 1000 + bytes([generation % 256]))
     (partial / "tree" / "pages-1.img").write_bytes(os.urandom(70000))
     (partial / "tree" / "empty").touch()
-    (partial / "outputs.yaml").write_text("files: []\n")
+    (partial / "outputs.json").write_text("{ }\n")
+    (partial / packs.NEW).write_bytes(os.urandom(5000))
     fields: dict[str, Any] = {
         "job": "key",
         "attempt": 1,
@@ -41,7 +55,10 @@ def make(images: Path, generation: int, **more: Any) -> Path:
         "created": 1.5,
         **more,
     }
-    assert generations.commit(partial, images, Manifest(**fields)) == 74001 + len("files: []\n")
+    before = generations.numbers(images)
+    shared = dict(manifest.read(generations.path_of(images, before[-1])).packs) if before else {}
+    made = Manifest(**fields, packs=shared)
+    assert generations.commit(partial, images, made, pack_name(generation)) == 74001 + 5000 + len("{ }\n")
     return generations.path_of(images, generation)
 
 
@@ -55,7 +72,7 @@ def images(tmp_path: Path) -> Path:
 
 def refusal(images: Path, wanted: Wanted = WANTED) -> str:
     """Why the newest generation is refused; the one before must be taken instead."""
-    chosen, refused = generations.choose(images, wanted)
+    chosen, refused = choose(images, wanted)
     assert chosen is not None
     assert chosen.generation == 1
     assert len(refused) == 1
@@ -64,7 +81,7 @@ def refusal(images: Path, wanted: Wanted = WANTED) -> str:
 
 
 def test_the_newest_good_image_is_chosen(images: Path) -> None:
-    chosen, refused = generations.choose(images, WANTED)
+    chosen, refused = choose(images, WANTED)
     assert chosen is not None
     assert (chosen.generation, refused) == (2, [])
 
@@ -130,7 +147,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("the first bit", flip("tree/pages-1.img", 0), "damaged: the content of tree/pages-1.img"),
     ("a bit in the middle", flip("tree/pages-1.img", 35000), "damaged: the content of tree/pages-1.img"),
     ("the last bit", flip("tree/pages-1.img", -1), "damaged: the content of tree/pages-1.img"),
-    ("the outputs' list", flip("outputs.yaml", 3), "damaged: the content of outputs.yaml"),
+    ("the outputs' list", flip("outputs.json", 1), "damaged: the content of outputs.json"),
     ("a file deleted", lambda i: (i / "tree/core-1000.img").unlink(), "incomplete: tree/core-1000.img is missing"),
     ("an empty file deleted", lambda i: (i / "tree/empty").unlink(), "incomplete: tree/empty is missing"),
     ("a file added", lambda i: (i / "tree/core-7.img").touch(), "damaged: tree/core-7.img does not belong"),
@@ -147,8 +164,24 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("an empty folder", emptied, "incomplete"),
     ("binary noise", lambda i: (i / manifest.NAME).write_bytes(os.urandom(500)), "damaged"),
     ("a file that became a folder", replaced("tree/empty", Path.mkdir), "incomplete: tree/empty"),
-    ("a dangling link", replaced("tree/empty", lambda path: path.symlink_to("nowhere")), "No such file"),
+    ("a dangling link", replaced("tree/empty", lambda path: path.symlink_to("nowhere")), "incomplete: tree/empty"),
 ]
+
+
+PACK_DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
+    ("cut short", lambda p: os.truncate(p, 4999), "damaged: packs/0002-test has 4999 bytes instead of 5000"),
+    ("a bit", lambda p: p.write_bytes(p.read_bytes()[:-1] + b"?"), "damaged: the content of packs/0002-test changed"),
+    ("deleted", lambda p: p.unlink(), "incomplete: packs/0002-test is missing"),
+    ("another's", lambda p: p.write_bytes((p.parent / pack_name(1)).read_bytes()), "damaged: the content of packs/"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said"), [row[1:] for row in PACK_DAMAGES], ids=[row[0] for row in PACK_DAMAGES])
+def test_an_image_whose_kept_outputs_are_damaged_is_refused(
+    images: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    damage(images / packs.FOLDER / pack_name(2))
+    assert said in refusal(images)
 
 
 @pytest.mark.parametrize(("damage", "said"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES])
@@ -191,17 +224,32 @@ def test_a_node_with_more_instructions_or_another_kernel_is_no_obstacle() -> Non
 def test_without_a_good_image_all_refusals_are_told(images: Path) -> None:
     for number in (1, 2):
         flip("tree/pages-1.img", 5)(generations.path_of(images, number))
-    chosen, refused = generations.choose(images, WANTED)
+    chosen, refused = choose(images, WANTED)
     assert chosen is None
     assert [line.partition(":")[0] for line in refused] == ["image 2", "image 1"]
 
 
 def test_without_any_image_there_is_nothing_to_tell(tmp_path: Path) -> None:
-    assert generations.choose(tmp_path / "none", WANTED) == (None, [])
+    assert choose(tmp_path / "none", WANTED) == (None, [])
+
+
+def test_an_image_that_cannot_be_read_now_is_told_from_a_bad_one(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flip("tree/pages-1.img", 5)(generations.path_of(images, 1))
+    real = Path.read_bytes
+
+    def broken(path: Path) -> bytes:
+        if path.parent.name == "0002":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    refused = generations.Refused()
+    assert next(generations.usable(images, WANTED, None, refused), None) is None
+    assert (set(refused.reasons), refused.unreadable) == ({2, 1}, {2})
 
 
 def test_an_image_whose_restores_failed_is_passed_over(images: Path) -> None:
-    chosen, refused = generations.choose(images, WANTED, newest=1)
+    chosen, refused = choose(images, WANTED, newest=1)
     assert chosen is not None
     assert chosen.generation == 1
     assert refused == ["image 2: could not be restored before"]
@@ -209,7 +257,7 @@ def test_an_image_whose_restores_failed_is_passed_over(images: Path) -> None:
 
 def test_an_image_under_another_number_is_refused(images: Path) -> None:
     generations.path_of(images, 2).rename(images / "0007")
-    chosen, refused = generations.choose(images, WANTED)
+    chosen, refused = choose(images, WANTED)
     assert chosen is not None
     assert chosen.generation == 1
     assert refused == ["image 7: damaged: it is image 2 under another name"]
@@ -221,7 +269,8 @@ def test_what_a_crash_before_the_rename_left_is_no_image(images: Path) -> None:
     assert generations.numbers(images) == [1, 2]
     sealed = replace(manifest.read(generations.path_of(images, 2)), generation=3, files={})
     manifest.seal(partial, sealed)
-    chosen, refused = generations.choose(images, WANTED)
+    manifest.write(partial, sealed)
+    chosen, refused = choose(images, WANTED)
     assert chosen is not None
     assert (chosen.generation, refused) == (2, [])
 
@@ -231,14 +280,14 @@ def test_a_new_save_clears_what_interrupted_ones_left(images: Path) -> None:
     (left / "tree" / "huge").write_bytes(b"x")
     (images / ".0001.removed.node.7").mkdir()
     partial = generations.begin(images, 3)
-    assert sorted(os.listdir(images)) == [".0003.partial", "0001", "0002"]
+    assert sorted(os.listdir(images)) == [".0003.partial", "0001", "0002", "packs"]
     assert os.listdir(partial / "tree") == []
     assert partial.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_abandoned_save_leaves_the_generations_as_they_were(images: Path) -> None:
     generations.abandon(generations.begin(images, 3))
-    assert sorted(os.listdir(images)) == ["0001", "0002"]
+    assert sorted(os.listdir(images)) == ["0001", "0002", "packs"]
 
 
 def test_a_full_disk_at_the_seal_makes_no_image(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +300,7 @@ def test_a_full_disk_at_the_seal_makes_no_image(images: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        generations.commit(partial, images, sealed)
+        generations.commit(partial, images, sealed, "pack-3")
     assert generations.numbers(images) == [1, 2]
 
 
@@ -261,16 +310,42 @@ def test_a_full_disk_at_the_seal_makes_no_image(images: Path, monkeypatch: pytes
 def test_retiring_keeps_the_newest_and_never_removes_the_last(images: Path, keep: int, left: list[int]) -> None:
     make(images, 3)
     make(images, 4)
-    generations.retire(images, keep)
+    generations.retire(images, keep, bad=())
     assert generations.numbers(images) == left
-    assert sorted(os.listdir(images)) == [f"{number:04d}" for number in left]
+    assert sorted(os.listdir(images)) == [*(f"{number:04d}" for number in left), "packs"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "left"), [([3], [2, 3, 4]), ([2, 3], [1, 2, 3, 4]), ([1], [3, 4]), ([1, 2, 3, 4], [1, 2, 3, 4])]
+)
+def test_retiring_keeps_as_many_good_ones_whatever_bad_ones_there_are(
+    images: Path, bad: list[int], left: list[int]
+) -> None:
+    make(images, 3)
+    make(images, 4)
+    generations.retire(images, 2, bad)
+    assert generations.numbers(images) == left
+
+
+def test_packs_stay_as_long_as_an_image_needs_them(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path / "images", number)
+    second = generations.path_of(tmp_path / "images", 2)
+    alone = replace(manifest.read(second), packs={})
+    (second / manifest.NAME).unlink()
+    manifest.write(second, alone)
+    generations.retire(tmp_path / "images", 2, bad=())
+    assert sorted(os.listdir(tmp_path / "images" / packs.FOLDER)) == [pack_name(number) for number in (1, 2, 3)]
+    generations.abandon(generations.path_of(tmp_path / "images", 3))
+    generations.sweep(tmp_path / "images")
+    assert os.listdir(tmp_path / "images" / packs.FOLDER) == []
 
 
 def test_generations_are_ordered_by_number_beyond_four_digits(images: Path) -> None:
     make(images, 9999)
     make(images, 10000)
     assert generations.numbers(images) == [1, 2, 9999, 10000]
-    chosen, _ = generations.choose(images, WANTED)
+    chosen, _ = choose(images, WANTED)
     assert chosen is not None
     assert chosen.generation == 10000
 

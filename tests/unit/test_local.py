@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.errors import SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
-from snakemake_executor_plugin_ckpt.schedulers.local import Local
+from snakemake_executor_plugin_ckpt.schedulers.local import END_VARIABLE, JOB_VARIABLE, Local
 from snakemake_executor_plugin_ckpt.state import durable
 
 
@@ -57,6 +58,31 @@ def test_a_keeper_on_another_machine_is_unknown_and_left_alone(local: Local, me:
     record(local, replace(me, host="elsewhere"))
     assert liveness(local) is Liveness.UNKNOWN
     local.cancel(["job"])
+
+
+@pytest.mark.parametrize("gone", [".local", "."])
+def test_a_state_directory_that_is_gone_says_nothing_of_its_jobs(tmp_path: Path, gone: str) -> None:
+    local = Local(tmp_path / "state")
+    (tmp_path / "state" / ".local").mkdir(parents=True)
+    assert liveness(local) is Liveness.GONE
+    (tmp_path / "state" / gone).resolve().rename(tmp_path / "aside")
+    assert liveness(local) is Liveness.UNKNOWN
+
+
+def test_a_name_is_not_found_where_nothing_was_submitted_and_unknown_where_no_disk_is(tmp_path: Path) -> None:
+    assert Local(tmp_path).find("job") is None
+    with pytest.raises(SchedulerError, match="cannot be read now"):
+        Local(tmp_path / "absent").find("job")
+
+
+def test_the_walltimes_end_does_not_move_with_the_clock(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {JOB_VARIABLE: "job", END_VARIABLE: repr(time.monotonic() + 100)}
+    real = time.time
+    for hours in (-5, 0, 5):
+        monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
+        end = local.allocation(environment).end
+        assert end is not None
+        assert 90 < end - time.time() <= 100
 
 
 def test_what_nobody_ever_kept_is_gone(local: Local) -> None:

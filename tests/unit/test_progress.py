@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from helpers.jobs import a_segment
 
-from snakemake_executor_plugin_ckpt.state.progress import PATIENCE, depths, stuck
+from snakemake_executor_plugin_ckpt.state.progress import PATIENCE, depths, stuck, too_many
 from snakemake_executor_plugin_ckpt.state.records import Segment
 
 
@@ -74,6 +74,9 @@ def test_restores_that_failed_have_a_rule_of_their_own() -> None:
     ("more", "said"),
     [
         ({"reason": "the disk is full"}, "the disk is full"),
+        ({"save_given": 30.0}, "the 30.0 s that it had"),
+        ({"save_given": 30.0}, "--ckpt-save-floor 60s"),
+        ({"save_given": 30.0, "warnings": ["io_uring"]}, "In 3 of them the walltime ended in the middle of a save"),
         ({"warnings": ["io_uring"]}, "io_uring"),
         ({}, "more walltime"),
     ],
@@ -90,3 +93,18 @@ def test_an_older_image_of_the_same_segment_has_a_depth_of_its_own() -> None:
     after = [saved(2, 4, 150, 2), saved(3, 5, 10, 4), saved(4, 6, 10, 5)]
     assert depths([several, *after]) == [300, 350, 360, 370]
     assert stuck([several, *after]) is None
+
+
+def test_an_image_whose_maker_died_before_noting_it_is_as_deep_as_the_one_before() -> None:
+    chain = [saved(1, 1, 1000), lost(2, restored=1), saved(3, 3, 5, 2), saved(4, 4, 5, 3), saved(5, 5, 5, 4)]
+    assert depths(chain) == [1000, 0, 1005, 1010, 1015]
+    assert stuck(chain) is None
+
+
+def test_what_is_said_of_too_many_segments_names_the_number_and_the_way_on() -> None:
+    chain = [saved(1, 1, 3600), saved(2, 2, 3600, 1)]
+    assert too_many(chain, 3) is None
+    text = too_many(chain, 2)
+    assert text is not None
+    for part in ("not done after 2 segments", "2 h 00 min", "--ckpt-max-segments 2", "run Snakemake again"):
+        assert part in text

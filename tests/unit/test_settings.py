@@ -55,6 +55,8 @@ def test_the_defaults_make_a_policy() -> None:
         ("keep", -3, "--ckpt-keep", "2"),
         ("keep", float("inf"), "--ckpt-keep", "2"),
         ("keep", None, "--ckpt-keep", "2"),
+        ("copy_limit", "much", "--ckpt-copy-limit", "512M"),
+        ("copy_limit", None, "--ckpt-copy-limit", "512M"),
         ("max_segments", 0, "--ckpt-max-segments", "1 or more"),
         ("max_segments", float("inf"), "--ckpt-max-segments", "1 or more"),
         ("grace", "2", "--ckpt-grace", "90s"),
@@ -169,3 +171,23 @@ def test_every_setting_has_a_help_text_and_a_usable_default() -> None:
         if "choices" in item.metadata:
             assert item.default in item.metadata["choices"], item.name
     assert isinstance(ExecutorSettings(state_dir=Path("x")).state_dir, Path)
+
+
+def test_files_of_a_rule_are_patterns_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = policy({"ckpt_files": "cache/*: side-[0-9].tmp :/elsewhere/mine:../up/one"})
+    here = str(tmp_path)
+    up = str(tmp_path.parent / "up" / "one")
+    assert made.files == [f"{here}/cache/*", f"{here}/side-[0-9].tmp", "/elsewhere/mine", up]
+    assert policy({}).files == []
+
+
+@pytest.mark.parametrize(
+    "value", ["", " : ", "*", "**", "*.tmp", ".", "..", "/", "/*", "cache:../*", ".snakemake", ".snakemake/log/*", "./"]
+)
+def test_files_of_a_rule_that_would_be_others_are_refused(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert refused({"ckpt_files": value}).option == "rule align, resource ckpt_files"

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.mounts import Mount, bind_mount
 
-from snakemake_executor_plugin_ckpt.cli import fs_trial, verify_fs
+from snakemake_executor_plugin_ckpt import proc
+from snakemake_executor_plugin_ckpt.cli import fs_probe, fs_trial, verify_fs
+from snakemake_executor_plugin_ckpt.cli.fs_report import Report
 from snakemake_executor_plugin_ckpt.cli.fs_trial import Place, content, number_in
 from snakemake_executor_plugin_ckpt.cli.main import main
-from snakemake_executor_plugin_ckpt.cli.verify_fs import Report, measure
+from snakemake_executor_plugin_ckpt.cli.verify_fs import measure
 from snakemake_executor_plugin_ckpt.state import durable
 
 COMMAND = [sys.executable, "-m", "snakemake_executor_plugin_ckpt.cli.main", "verify-fs"]
 SECONDS = 0.4
+FEATURES = ["hard_links", "hard_links_across_folders", "fsync_file", "fsync_folder", "reflink"]
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +49,9 @@ def test_a_file_system_that_keeps_its_promises_passes_and_nothing_is_left(
     assert "All held, between processes of this host" in " ".join(said.out.split())
     assert "(2 processes)" in said.out and "0 overlaps" in said.out and "0 half-written" in said.out
     assert f"ckpt verify-fs {tmp_path} --join ckpt-trial-" in said.err
+    words = " ".join(said.out.split())
+    assert "hard links: yes; across folders: yes fsync: files: yes; folders: yes reflinks:" in words
+    assert "xattrs: not needed" in words and "visibility: not measured" in words
     assert os.listdir(tmp_path) == []
 
 
@@ -51,6 +61,8 @@ def test_the_report_as_json_has_the_documented_fields(tmp_path: Path, capsys: py
     assert data["ok"] is True and data["schema"] == 1 and data["errors"] == []
     assert list(data["hosts"].values()) == [2] and data["file_system"] != "unknown"
     assert data["tries"] > data["names"] > 0 and data["holds"] > 0 and data["reads"] > 0
+    assert len(data["parties"]) == 1 and data["answers"] == 0 and data["delay_median"] is None
+    assert list(data["features"]) == FEATURES and all(data["features"][name] for name in FEATURES[:-1])
 
 
 # -- each promise, broken
@@ -149,6 +161,30 @@ def test_a_process_that_dies_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mo
     assert os.listdir(tmp_path) == []
 
 
+def test_a_file_system_without_hard_links_is_refused_because_heads_could_not_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert main(["verify-fs", str(tmp_path), "--seconds", "0.3", "--processes", "1"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "hard links: NO; across folders: NO; claims and the lock need them" in said
+    assert "does not support" in said and "Nothing can be said" in said
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_file_system_that_cannot_sync_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def unsupported(number: int) -> None:
+        if stat.S_ISDIR(os.fstat(number).st_mode) == (kind == "folder"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", unsupported)
+    able = fs_probe.features(tmp_path)
+    assert [name for name in FEATURES[:-1] if not able[name]] == [f"fsync_{kind}"]
+
+
 def test_half_a_file_is_told_from_a_whole_one() -> None:
     whole = content("a", 7)
     assert number_in("a", whole) == 7
@@ -160,9 +196,13 @@ def test_half_a_file_is_told_from_a_whole_one() -> None:
 
 
 @contextmanager
-def started(*words: str) -> Iterator[subprocess.Popen[str]]:
+def started(*words: str, on: Mount | None = None) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        [*(on.prefix if on else ()), *COMMAND, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
     )
     try:
         yield process
@@ -184,6 +224,78 @@ def test_a_second_one_joins_by_token_and_both_tell_the_same(tmp_path: Path) -> N
     assert data == json.loads(said) and data["token"] == token
     assert list(data["hosts"].values()) == [3]
     assert os.listdir(tmp_path) == []
+
+
+@dataclass
+class Told:
+    """What one of two said."""
+
+    status: int
+    report: dict[str, Any]
+    complaints: str
+
+
+def over_two_mounts(mounts: list[Mount], seconds: float = 3) -> tuple[Told, Told]:
+    """A trial that is held on one mount and joined on the other."""
+    one = ("--processes", "1", "--json")
+    with started(str(mounts[0].folder), "--seconds", str(seconds), *one, on=mounts[0]) as first:
+        assert first.stderr is not None
+        first.stderr.readline()
+        token = first.stderr.readline().split()[-1]
+        with started(str(mounts[1].folder), "--join", token, *one, on=mounts[1]) as second:
+            return told(second), told(first)
+
+
+def told(process: subprocess.Popen[str]) -> Told:
+    said, complaints = process.communicate(timeout=60)
+    return Told(process.returncode, json.loads(said or "{}"), complaints)
+
+
+def test_over_two_mounts_of_one_folder_all_holds_and_the_delay_is_told(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    joined, held = over_two_mounts([bind_mount(shared, tmp_path / "a"), bind_mount(shared, tmp_path / "b", "node-b")])
+    assert (held.status, joined.status, joined.complaints, held.report["errors"]) == (0, 0, "", [])
+    report = held.report
+    assert report == joined.report | {"directory": report["directory"]}
+    assert report["hosts"] == {proc.host_name(): 1, "node-b": 1} and len(report["parties"]) == 2
+    assert report["answers"] > 0 and 0 < report["delay_median"] <= report["delay_longest"]
+    assert os.listdir(shared) == []
+
+
+def hidden(part: str, shared: Path, mount: Path) -> list[Mount]:
+    """Two mounts, of which the second has a part of each trial for itself."""
+    shared.mkdir()
+    hide = f'for trial in "$1"/ckpt-trial-*; do mount -t tmpfs none "$trial/{part}"; done; '
+    return [Mount(shared), bind_mount(shared, mount, "node-b", hide)]
+
+
+def test_two_folders_that_pretend_to_be_one_have_two_winners_of_a_name(tmp_path: Path) -> None:
+    joined, held = over_two_mounts(hidden("names", tmp_path / "shared", tmp_path / "b"), 2)
+    assert (joined.status, held.status) == (1, 1)
+    assert held.report["two_winners"] > 0 and held.report["ok"] is False
+
+
+def test_a_host_that_the_other_does_not_see_never_hears_that_all_is_well(tmp_path: Path) -> None:
+    joined, _ = over_two_mounts(hidden("parties", tmp_path / "shared", tmp_path / "b"), 2)
+    assert joined.status == 1
+    assert "does not see this host" in joined.complaints or "not the same folder" in joined.report["errors"][-1]
+
+
+def test_a_report_of_a_trial_in_which_this_host_was_not_seen_is_no_pass(tmp_path: Path) -> None:
+    report = measure(tmp_path, SECONDS, 1)
+    assert verify_fs._as_seen_here(tmp_path, report.parties[0], report).measured
+    unseen = verify_fs._as_seen_here(tmp_path, "node-b.7", report)
+    assert not unseen.measured and "saw nothing of node-b.7" in unseen.errors[-1]
+
+
+def test_another_folder_of_the_same_name_knows_no_such_trial(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    other = bind_mount(shared, shared, first=f"mount -t tmpfs none '{shared}'; ")
+    joined, held = over_two_mounts([Mount(shared), other], 1)
+    assert (joined.status, held.status) == (2, 0)
+    assert "is it over, or is this another file system?" in joined.complaints
 
 
 def test_one_that_joined_and_died_is_a_problem_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from .runs import Flow
+from .stages import Stage
 
 MakeFlow = Callable[[str], Flow]
+MakeStage = Callable[[dict[str, str]], Stage]
 
 
 @pytest.fixture
@@ -24,3 +26,17 @@ def flow(tmp_path: Path) -> Iterator[MakeFlow]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def stage_of(flow: MakeFlow) -> Iterator[MakeStage]:
+    """Makes a workflow of its rules' further lines; nobody waits at its gates after the test."""
+    made: list[Stage] = []
+
+    def make(rules: dict[str, str]) -> Stage:
+        made.append(Stage(flow(""), rules))
+        return made[-1]
+
+    yield make
+    for stage in made:
+        stage.open()

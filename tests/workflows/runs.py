@@ -35,7 +35,7 @@ class Done:
 class Head:
     """A snakemake that runs in the background."""
 
-    def __init__(self, argv: list[str], workdir: Path, log: Path) -> None:
+    def __init__(self, argv: list[str], workdir: Path, log: Path, environment: dict[str, str]) -> None:
         self.log = log
         with open(log, "wb") as file:
             self.process = subprocess.Popen(
@@ -45,7 +45,7 @@ class Head:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                env=_environment(),
+                env=environment,
             )
 
     def said(self) -> str:
@@ -81,6 +81,7 @@ class Flow:
 
     def __init__(self, path: Path, snakefile: str = "") -> None:
         self.path = path
+        self.environment = _environment()
         self._heads: list[Head] = []
         path.mkdir(parents=True, exist_ok=True)
         if snakefile:
@@ -113,14 +114,18 @@ class Flow:
 
     def resume(self, *arguments: str) -> Done:
         """What a user does when a head died: unlock, then run on."""
+        self.unlock()
+        return self.ckpt(*arguments)
+
+    def unlock(self) -> None:
+        """Say that no snakemake runs; Snakemake cannot know."""
         unlocked = self.run("--unlock")
         assert unlocked.status == 0, unlocked.said
-        return self.ckpt("--rerun-incomplete", *arguments)
 
     def _start(self, arguments: tuple[str, ...]) -> Head:
         log = self.path.parent / f"{self.path.name}.head-{len(self._heads)}.log"
         argv = [sys.executable, "-m", "snakemake", "--nocolor", *arguments]
-        head = Head(argv, self.path, log)
+        head = Head(argv, self.path, log, self.environment)
         self._heads.append(head)
         return head
 

@@ -97,6 +97,24 @@ rule good:
     assert not (ours.path / "good.txt").exists()
 
 
+def test_files_of_a_rule_that_are_also_another_jobs_are_refused(flow: MakeFlow) -> None:
+    ours = flow("""
+rule job:
+    output: "out.txt"
+    resources: ckpt_files="side/*"
+    shell: "touch {output}"
+
+rule other:
+    output: "side/other.txt"
+    shell: "touch {output}"
+""")
+    done = ours.ckpt("side/other.txt", "out.txt")
+    assert done.status != 0
+    assert len(done.lines("rule job, resource ckpt_files: 'side/*'", "side/other.txt of rule other")) == 1, done.said
+    assert "Traceback" not in done.said
+    assert not (ours.path / "out.txt").exists()
+
+
 def test_a_bad_value_that_only_shows_with_the_job_fails_that_job_alone_and_loses_nothing(flow: MakeFlow) -> None:
     ours = flow("""
 rule job:

@@ -19,7 +19,7 @@ from snakemake_executor_plugin_ckpt.engines.criu import commands, locate, shm, t
 from snakemake_executor_plugin_ckpt.engines.criu.stages import Stages
 from snakemake_executor_plugin_ckpt.engines.world.namespaces import WAYS, Clocks, Way
 from snakemake_executor_plugin_ckpt.engines.world.world import World, start
-from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError, Unsavable
+from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError, Halfway, Unsavable
 
 _CLOCKS = "clocks.json"
 _SHM = "shm.tar"
@@ -116,6 +116,8 @@ class CriuEngine(Engine):
             if stages.status != 0 and not (stop and stages.accepted):
                 _keep_log(stages.folder, folder)
                 failure = _failure(stages.folder, "criu dump", stages.status)
+                if os.WIFSIGNALED(stages.status):
+                    raise Halfway(str(failure))
                 # What /proc shows names the process, and what criu itself has no word for.
                 findings = self.unsavable(running)
                 raise Unsavable(findings) if findings else failure

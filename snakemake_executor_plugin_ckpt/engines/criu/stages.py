@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_plugin_ckpt.errors import EngineError
+from snakemake_executor_plugin_ckpt.errors import EngineError, Halfway
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_ckpt.engines.world.world import World
@@ -101,7 +101,7 @@ class Stages:
                 running.tell("stop_running", 1)
                 until = time.monotonic() + 10
         if late and self.status != 0 and not self.accepted:
-            raise EngineError(f"criu dump did not end within {limit:.0f} s and was stopped; the job goes on")
+            raise Halfway(f"criu dump did not end within {limit:.0f} s and was stopped; the job goes on")
 
     def _call(self, stopped: Callable[[], None]) -> bool:
         try:

@@ -22,6 +22,8 @@ _DESCRIPTORS = {
     "anon_inode:[userfaultfd]": "uses userfaultfd; no way out is known",
     "/dev/nvidia": "has a GPU open; GPU memory is not saved. Use the program's own checkpoints",
 }
+#: Mapped by criu into a tree that it saves, and left there by one that was killed: nobody uses it any more.
+_LEFT = "/memfd:CRIUMFD"
 _NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts")
 _ESTABLISHED = "01"
 _MAP = re.compile(r"^\S+ \S{3}(\S) \S+ \S+ \d+ +(.*)$", re.MULTILINE)
@@ -47,9 +49,13 @@ def silently_wrong(pids: list[int], way: Way) -> list[str]:
     found = []
     for pid in pids if way == "rootless" else []:
         with suppress(OSError):
-            shared = {path for kind, path in _maps(pid) if kind == "s" and path.startswith("/memfd:")}
+            shared = {path for kind, path in _maps(pid) if kind == "s" and _is_memfd(path)}
             found += [f"{_who([pid])} {_memfd(path)}" for path in sorted(shared)]
     return found
+
+
+def _is_memfd(path: str) -> bool:
+    return path.startswith("/memfd:") and not path.startswith(_LEFT)
 
 
 def _memfd(path: str) -> str:
@@ -104,7 +110,7 @@ def _of_maps(maps: list[tuple[str, str]]) -> Iterator[str]:
             what = "uses System V shared memory; needs a node where CRIU runs as root"
         elif path.startswith("/[aio]"):
             what = "uses Linux native asynchronous I/O; switch it off in the program"
-        elif path.startswith("/memfd:") and shared == "s":
+        elif shared == "s" and _is_memfd(path):
             what = _memfd(path)
         elif path.endswith(" (deleted)") and not path.startswith(("/dev/zero", "/memfd:")):
             # The kernel shows such a mapping's file only to CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).

@@ -24,6 +24,7 @@ import resource
 import selectors
 import signal
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -77,6 +78,7 @@ class _Init:
         self.to_start = to_start
         self.payload = 0
         self.command = 0
+        self.stopped = False
         # Statuses of children that ended before they were adopted: a restored payload may be quick.
         self.early: dict[int, int] = {}
 
@@ -105,9 +107,10 @@ class _Init:
                 self.payload = _start(self.to_start, self.way)
                 _tell(self.control, {"started": self.payload})
             case "run":
-                self.command = _run(value, self.way)
+                self.command, self.stopped = _run(value, self.way), False
             case "stop_running":
                 if self.command:
+                    self.stopped = True
                     os.kill(self.command, signal.SIGKILL)
             case "adopt":
                 self.payload = value
@@ -122,13 +125,14 @@ class _Init:
         return True
 
     def reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        ended = dict(_ended())
+        if os.WIFSIGNALED(ended.get(self.command, 0)) and not self.stopped:
+            # Somebody else's kill (the node's memory ran out): criu was perhaps just at work inside the payload's
+            # processes, and what they would compute now, or die of, is not the payload's own.
+            if self.way == "capabilities":
+                proc.end_below(os.getpid())
+            os._exit(1)  # and with this process the kernel ends all of the pid namespace
+        for pid, status in ended.items():
             if pid == self.command:
                 self.command = 0
                 _tell(self.control, {"ran": status})
@@ -136,6 +140,13 @@ class _Init:
                 _tell(self.control, {"ended": status})
             else:
                 self.early[pid] = status
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    """The children that ended, with their wait statuses."""
+    with suppress(ChildProcessError):
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            yield child
 
 
 def _start(payload: Payload, way: namespaces.Way) -> int:

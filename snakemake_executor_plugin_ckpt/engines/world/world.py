@@ -10,7 +10,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Payload
@@ -38,7 +38,6 @@ class World:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kernel.become_subreaper()  # the helper between us and init ends at once, and init becomes our child
         self.init = _enter(way, clocks, payload, self._control, theirs)
-        theirs.close()
         self._pidfd = os.pidfd_open(self.init)
         self.payload = 0
 
@@ -157,37 +156,55 @@ def _enter(
     ours: socket.socket,
     theirs: socket.socket,
 ) -> int:
-    """Fork a helper that makes the namespaces and forks init in them; init's number on the node."""
+    """Fork a helper that makes the namespaces and forks init in them; init's number on the node. Closes `theirs`."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     helper = os.fork()
     if helper == 0:
-        os.close(reading)
-        ours.close()
         try:
-            namespaces.enter(way, clocks)
-            first = os.fork()
-        except OSError as error:
-            os.write(writing, f"{error}".encode())
+            os.close(reading)
+            ours.close()
+            _help(way, clocks, payload, writing, theirs)
+        finally:
+            # Nothing may go back up the stack, whatever was raised: that would be a second supervisor.
             os._exit(1)
-        if first:
-            os.write(writing, str(first).encode())
-            os._exit(0)
-        os.close(writing)
-        _adopted(theirs)
-        init.serve(theirs, way, payload)
     os.close(writing)
     said = os.read(reading, 4096).decode()
     os.close(reading)
     os.waitpid(helper, 0)
+    theirs.close()  # held open here, init's death would never be seen on ours
     if not said.isdigit():
-        theirs.close()
         raise EngineError(f"this node does not let the way {way!r} make its namespaces: {said or 'helper died'}")
-    ours.send(b"adopted")
-    answer = json.loads(ours.recv(init.MESSAGE_BYTES) or b'{"failed": "init died"}')
+    message = b""
+    with suppress(ConnectionError):  # init died
+        ours.send(b"adopted")
+        message = ours.recv(init.MESSAGE_BYTES)
+    answer = json.loads(message or b'{"failed": "init died"}')
     if "failed" in answer:
         os.waitpid(int(said), 0)
         raise EngineError(f"this node does not let the way {way!r} furnish its namespaces: {answer['failed']}")
     return int(said)
+
+
+def _help(
+    way: namespaces.Way,
+    clocks: namespaces.Clocks | None,
+    payload: Payload | None,
+    writing: int,
+    theirs: socket.socket,
+) -> NoReturn:
+    """Be the helper, and in its child init."""
+    try:
+        namespaces.enter(way, clocks)
+        first = os.fork()
+    except OSError as error:
+        os.write(writing, f"{error}".encode())
+        os._exit(1)
+    if first:
+        os.write(writing, str(first).encode())
+        os._exit(0)
+    os.close(writing)
+    _adopted(theirs)
+    init.serve(theirs, way, payload)
 
 
 def _time_offsets(pid: int) -> dict[str, float]:

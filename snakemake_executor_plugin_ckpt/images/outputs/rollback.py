@@ -1,0 +1,226 @@
+"""Putting the watched files back as they were at a save: everything is looked at before the first is changed.
+
+A refusal must leave all as it was, so that an older image can be tried. What is done can be done again: a crash in
+the middle is followed by the next restore, which finds what is still to do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from snakemake_executor_plugin_ckpt.errors import ImageRefused
+from snakemake_executor_plugin_ckpt.images.outputs import packs, watched
+from snakemake_executor_plugin_ckpt.images.outputs.snapshot import ends_of
+from snakemake_executor_plugin_ckpt.images.outputs.table import NAME, Entry, Extent, Stamp, Table
+
+#: Seconds by which the clocks of two file servers may differ.
+_SKEW = 60.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be done with one path.
+
+    Attributes
+    ----------
+    entry
+        What it is to be.
+    reason
+        Why, for a reader; empty for what nobody needs to know.
+    pieces
+        Contents to be written into a file, each with its place in bytes.
+    anew
+        Whether it is to be made anew and not changed in place.
+    """
+
+    entry: Entry
+    reason: str
+    pieces: tuple[tuple[int, Extent], ...] = ()
+    anew: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is to be done, and where the contents are."""
+
+    images: Path
+    changes: list[Change]
+
+    def reasons(self) -> list[str]:
+        """A line for each file that has to be changed."""
+        return [f"{change.entry.path}: {change.reason}" for change in self.changes if change.reason]
+
+    def apply(self) -> None:
+        """Do it.
+
+        Raises
+        ------
+        OSError
+            The disk or the rights do not allow it; the next try goes on from there.
+        """
+        for change in self.changes:
+            _apply(self.images, change)
+
+
+def plan(image: Path) -> Plan:
+    """What has to be done to have the files as they were at the save.
+
+    Raises
+    ------
+    ImageRefused
+        A file cannot be put back: it was not kept and was changed otherwise than by growing, or what was kept of it
+        is damaged.
+    """
+    table = Table.read(image)
+    images = image.parent
+    later = [Change(Entry(path, "absent"), "did not exist at the save, removed") for path in _unknown(table, image)]
+    changes = [change for entry in table.entries.values() if (change := _change(entry))]
+    for change in changes:
+        for _, extent in change.pieces:
+            packs.content_of(images, extent)
+    return Plan(images, later + changes)
+
+
+def _unknown(table: Table, image: Path) -> Iterator[str]:
+    """What a pattern stands for now and did not at the save."""
+    # glob passes over what it cannot read. What it may have missed at the save is older, by the same server's clock.
+    since = os.stat(image / NAME).st_mtime - _SKEW
+    for path in watched.matches(table.patterns):
+        real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if real not in table.entries and os.lstat(real).st_ctime >= since:
+            yield real
+
+
+def _change(entry: Entry) -> Change | None:
+    try:
+        now = os.lstat(entry.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return _gone(entry)
+    if entry.lent:
+        return None
+    kind = stat.S_IFMT(now.st_mode)
+    match entry.kind:
+        case "absent":
+            return Change(entry, "did not exist at the save, removed")
+        case "folder" if kind == stat.S_IFDIR:
+            new = len(set(watched.names_in(entry.path)) - set(entry.names or []))
+            return Change(entry, f"{new} files in it did not exist at the save, removed") if new else None
+        case "link" if kind == stat.S_IFLNK and os.readlink(entry.path) == entry.target:
+            return None
+        case "file" if entry.extents is None:
+            return _cut(entry, now)
+        case "file" if kind == stat.S_IFREG:
+            return _rewrite(entry, now)
+        case "fifo" if kind == stat.S_IFIFO:
+            return None
+        case "other":
+            return None
+    return Change(entry, "was replaced after the save, put back", _all(entry), anew=True)
+
+
+def _gone(entry: Entry) -> Change | None:
+    if entry.kind in ("absent", "other"):
+        return None  # sockets and devices are for CRIU to make, or to miss
+    if entry.kind == "file" and entry.extents is None:
+        raise ImageRefused(f"the file {entry.path}, which the job had at the save, is gone and was not kept")
+    return Change(entry, "was gone, put back", _all(entry), anew=True)
+
+
+def _rewrite(entry: Entry, now: os.stat_result) -> Change | None:
+    if entry.unchanged(now):
+        return None
+    assert entry.stamp is not None
+    extents = entry.extents or []
+    with open(entry.path, "rb", buffering=0) as file:
+        pieces = tuple(packs.differing(file, extents))
+    size = sum(extent.size for extent in extents)
+    # A file that took this one's place may be another's too (a hard link): it is not written into.
+    anew = bool(pieces) and now.st_ino != entry.stamp.inode
+    if not pieces and now.st_size == size:
+        as_it_was = (stat.S_IMODE(now.st_mode), now.st_mtime_ns) == (entry.mode, entry.stamp.mtime_ns)
+        return None if as_it_was else Change(entry, "")
+    if not pieces:
+        return Change(entry, f"cut from {now.st_size} to {size} bytes")
+    return Change(entry, "was changed after the save, put back", _all(entry) if anew else pieces, anew)
+
+
+def _cut(entry: Entry, now: os.stat_result) -> Change | None:
+    assert entry.stamp is not None
+    if stat.S_ISREG(now.st_mode) and entry.stamp == Stamp.of(now):
+        return None  # there is no content to compare, and a freeze is longer than a tick of the file system's clock
+    size = entry.stamp.size
+    touched = now.st_size == size and now.st_mtime_ns != entry.stamp.mtime_ns
+    if entry.rigid or touched or not entry.stamp.precedes(now) or ends_of(entry.path, size) != entry.ends:
+        raise ImageRefused(
+            f"the file {entry.path} was not kept (--ckpt-copy-limit), and was changed after the save otherwise than "
+            f"by growing ({size} bytes then, {now.st_size} now)"
+        )
+    return Change(entry, f"cut from {now.st_size} to {size} bytes") if now.st_size > size else None
+
+
+def _all(entry: Entry) -> tuple[tuple[int, Extent], ...]:
+    place, found = 0, []
+    for extent in entry.extents or []:
+        found.append((place, extent))
+        place += extent.size
+    return tuple(found)
+
+
+# -- doing it -------------------------------------------------------------------------------------------------------
+
+
+def _apply(images: Path, change: Change) -> None:
+    entry, path = change.entry, Path(change.entry.path)
+    if entry.kind == "absent" or change.anew:
+        _remove(path)
+    if change.anew:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    match entry.kind:
+        case "folder":
+            _folder(entry, path)
+        case "link":
+            os.symlink(entry.target or "", path)
+        case "fifo":
+            os.mkfifo(path, entry.mode)
+        case "file":
+            _file(images, change, path)
+
+
+def _folder(entry: Entry, path: Path) -> None:
+    path.mkdir(mode=entry.mode, exist_ok=True)
+    for name in set(watched.names_in(entry.path)) - set(entry.names or []):
+        _remove(path / name)
+
+
+def _file(images: Path, change: Change, path: Path) -> None:
+    entry = change.entry
+    assert entry.stamp is not None
+    if not change.anew and not os.access(path, os.W_OK):
+        path.chmod(entry.mode | stat.S_IWUSR)
+    if change.pieces or change.anew:
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(opened, "wb", buffering=0) as file:
+            for place, extent in change.pieces:
+                file.seek(place)
+                view = memoryview(packs.content_of(images, extent))
+                while view:
+                    view = view[file.write(view) :]
+    size = entry.stamp.size if entry.extents is None else sum(extent.size for extent in entry.extents)
+    if os.stat(path).st_size != size:
+        os.truncate(path, size)
+    if stat.S_IMODE(os.stat(path).st_mode) != entry.mode:
+        path.chmod(entry.mode)
+    os.utime(path, ns=(entry.stamp.mtime_ns, entry.stamp.mtime_ns))
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever it is; a folder before it may have taken it along already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

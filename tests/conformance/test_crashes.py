@@ -1,0 +1,66 @@
+"""A crash between two saves changes no byte, in whatever way the program writes its files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import steps
+from helpers.jobs import local_job
+from helpers.steps import BEHAVIOURS, STEPS
+from helpers.waiting import wait_for
+
+pytestmark = pytest.mark.criu
+
+#: What a rule would declare; the rest is covered by its `ckpt_files`, or needs nothing.
+DECLARED = ["out", "folder"]
+UNDECLARED = ["part-*", "stage-*", "out.part"]
+
+
+def files_in(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def uninterrupted(behaviour: str, base: Path) -> tuple[dict[str, bytes | None], str]:
+    """The files and the output of a run without any save."""
+    gates, work = base / "open-gates", base / "reference"
+    gates.mkdir()
+    work.mkdir()
+    for step in range(STEPS):
+        (gates / str(step)).touch()
+    argv = [sys.executable, steps.__file__, behaviour, str(gates)]
+    done = subprocess.run(argv, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return files_in(work), done.stdout
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize(("saved", "crashed"), [(0, STEPS - 1), (2, 3)], ids=["long after", "soon after"])
+def test_a_crash_after_a_save_changes_no_byte(tmp_path: Path, behaviour: str, saved: int, crashed: int) -> None:
+    gates = tmp_path / "gates"
+    gates.mkdir()
+    command = f"{sys.executable} {steps.__file__} {behaviour} {gates}"
+    files = [str(tmp_path / "work" / pattern) for pattern in UNDECLARED]
+    with local_job(tmp_path, command, watched=DECLARED, files=files) as job:
+
+        def let_run_to(step: int) -> None:
+            for earlier in range(step):
+                (gates / str(earlier)).touch()
+            wait_for(lambda: (gates / f"done-{step}").exists(), f"step {step}")
+
+        job.submit()
+        let_run_to(saved)
+        job.folder.request("checkpoint")
+        wait_for(lambda: job.folder.segment(1).generation == 1, "the save")
+        let_run_to(crashed)
+        os.kill(job.folder.segment(1).pid, signal.SIGKILL)
+        job.wait()
+        for step in range(STEPS):
+            (gates / str(step)).touch()
+        job.submit()
+        last = job.wait()[-1]
+        assert (last.restored_from, last.exit) == (1, 0), (last, job.said())
+        assert (files_in(job.work), job.said()) == uninterrupted(behaviour, tmp_path)

@@ -1,0 +1,144 @@
+"""Processes of a running job that are killed, one by one and all at once: it ends as a run without that would."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from helpers.chains import Chain
+from helpers.counting import WATCHED, assert_as_one_run, count
+from helpers.jobs import LocalJob, local_job
+from helpers.saboteurs import PLACE
+from helpers.waiting import wait_for, wait_for_text
+
+from snakemake_executor_plugin_ckpt import proc
+
+pytestmark = pytest.mark.criu
+
+
+def checkpoint(job: LocalJob) -> None:
+    """Have the job saved; it goes on."""
+    job.folder.request("checkpoint")
+    wait_for(lambda: "checkpoint" not in job.folder.requests(), "the save")
+
+
+def init_of(job: LocalJob, number: int = 1) -> int:
+    found = wait_for(lambda: job.folder.segment(number).init, "the first process of the payload's world")
+    assert found is not None
+    return found
+
+
+def test_a_killed_init_ends_the_segment_and_the_next_one_restores(tmp_path: Path) -> None:
+    with local_job(tmp_path, count(), WATCHED) as job:
+        chain = Chain(job)
+        chain.until(lambda: "\n10\n" in job.said())
+        checkpoint(job)
+        wait_for_text(job.folder.payload_log, "\n20\n")
+        os.kill(init_of(job), signal.SIGKILL)
+        assert chain.end().reason == "the job ended with exit status 7"
+        first, second = job.folder.segments()
+        assert (first.outcome, first.failure, second.restored_from) == ("failed", "killed", 1)
+        assert "init process was killed" in (first.reason or "")
+        assert_as_one_run(job)
+
+
+@pytest.mark.parametrize("request_", ["checkpoint", "park"])
+def test_an_init_that_is_killed_during_a_save_costs_nothing_that_was_saved(tmp_path: Path, request_: str) -> None:
+    hold = tmp_path / "hold"
+    with local_job(tmp_path, count(), WATCHED, engine_place=f"{PLACE}Held", engine_options={"hold": str(hold)}) as job:
+        chain = Chain(job)
+        chain.until(lambda: "\n10\n" in job.said())
+        checkpoint(job)
+        hold.with_suffix(".held").unlink()
+        hold.touch()
+        wait_for_text(job.folder.payload_log, "\n20\n")
+        job.folder.request("park" if request_ == "park" else "checkpoint")
+        wait_for(hold.with_suffix(".held").exists, "the save")
+        os.kill(init_of(job), signal.SIGKILL)
+        hold.unlink()
+        wait_for(lambda: job.folder.segment(1).outcome != "running", "the record")
+        for name in ("park", "checkpoint"):
+            job.folder.clear_request(name)
+        chain.end()
+        first, second = job.folder.segments()
+        # An image that was to stop the tree was committed while it stood still; one that was not, is only afterwards.
+        assert (first.outcome, first.failure) == (("saved", None) if request_ == "park" else ("failed", "killed"))
+        assert second.restored_from == (2 if request_ == "park" else 1)
+        assert_as_one_run(job)
+
+
+@pytest.mark.parametrize(("request_", "moment"), [("checkpoint", "0"), ("checkpoint", "2"), ("park", "1")])
+def test_a_criu_that_is_killed_in_mid_dump_spoils_nothing(tmp_path: Path, request_: str, moment: str) -> None:
+    options = {"verb": "dump", "struck": str(tmp_path / "struck"), "after": "1", "moment": moment}
+    with local_job(tmp_path, count(), WATCHED, engine_place=f"{PLACE}CriuKilled", engine_options=options) as job:
+        chain = Chain(job)
+        chain.until(lambda: "\n5\n" in job.said())
+        checkpoint(job)
+        wait_for_text(job.folder.payload_log, "\n10\n")
+        job.folder.request("park" if request_ == "park" else "checkpoint")
+        chain.until(Path(options["struck"]).exists)
+        wait_for(lambda: job.folder.segment(1).saves == 2 or job.folder.segment(1).outcome != "running", "what follows")
+        for name in ("park", "checkpoint"):
+            job.folder.clear_request(name)
+        # Also what was saved of a tree that lived through it is as good as ever.
+        if job.folder.segment(1).outcome == "running":
+            os.kill(job.running_segment().pid, signal.SIGKILL)
+        assert chain.end().reason == "the job ended with exit status 7"
+        first, second = job.folder.segments()
+        went_on = first.saves == 2
+        assert second.restored_from == (2 if went_on else 1)
+        assert went_on or (first.failure == "killed" and "killed in its midst" in (first.reason or ""))
+        assert_as_one_run(job)
+
+
+def test_what_a_torn_tree_says_is_withdrawn_and_the_next_segment_restores(tmp_path: Path) -> None:
+    with local_job(tmp_path, count(), WATCHED, engine_place=f"{PLACE}Torn") as job:
+        chain = Chain(job)
+        chain.until(lambda: "\n5\n" in job.said())
+        checkpoint(job)
+        wait_for_text(job.folder.payload_log, "\n10\n")
+        job.folder.request("checkpoint")
+        wait_for(lambda: job.folder.segment(1).outcome != "running", "the end of the segment")
+        assert job.folder.exit_status() is None, "the rest of a pipeline ended, and its shell took that for the end"
+        job.folder.clear_request("checkpoint")
+        assert chain.end().reason == "the job ended with exit status 7"
+        first, second = job.folder.segments()
+        assert (first.failure, second.restored_from) == ("killed", 1)
+        assert "newest image" in (first.reason or "")
+        assert_as_one_run(job)
+
+
+def test_a_criu_that_is_killed_in_mid_restore_is_run_again_in_the_next_segment(tmp_path: Path) -> None:
+    options = {"verb": "restore", "struck": str(tmp_path / "struck")}
+    with local_job(tmp_path, count(), WATCHED, engine_place=f"{PLACE}CriuKilled", engine_options=options) as job:
+        chain = Chain(job)
+        chain.until(lambda: "\n10\n" in job.said())
+        os.kill(job.running_segment().pid, signal.SIGUSR2)
+        chain.end()
+        saved, failed, last = job.folder.segments()
+        assert (saved.outcome, failed.failure, last.outcome) == ("saved", "restore", "finished")
+        assert (failed.restored_from, last.restored_from) == (1, 1)
+        assert Path(options["struck"]).exists()
+        assert_as_one_run(job)
+
+
+def test_a_node_that_is_gone_with_all_on_it_costs_no_more_than_a_period(tmp_path: Path) -> None:
+    with local_job(tmp_path, count(), WATCHED, period=0.5) as job:
+        chain = Chain(job)
+        chain.until(lambda: job.folder.segment_numbers() and job.folder.segment(1).saves >= 2)
+        first = job.running_segment()
+        keeper = proc.read_stat(first.pid)
+        assert keeper is not None
+        for pid in (keeper.parent, first.pid, init_of(job)):
+            os.kill(pid, signal.SIGKILL)
+        reached = len(job.said().split())
+        chain.end()
+        first, second = job.folder.segments()
+        assert (first.outcome, second.outcome) == ("running", "finished")
+        assert "ended without an outcome" in (job.folder.lost(1) or "")
+        assert second.restored_from in first.images
+        saved = first.images[second.restored_from or 0]
+        assert reached * 0.05 - saved < 5.0, "more than the period was lost"
+        assert_as_one_run(job)

@@ -1,0 +1,131 @@
+"""A new head attaches where things are not as they should be: answers were lost, marks are gone, settings are wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import MakeStage
+from .runs import until
+from .stages import STAGED, Stage
+
+pytestmark = pytest.mark.criu
+
+
+def keeper_of(stage: Stage, rule: str) -> int:
+    """The process that keeps a rule's newest batch job."""
+    name = stage.flow.job(rule).submissions()[-1].name
+    return int(yaml.safe_load((stage.flow.state_dir / ".local" / f"{name}.yaml").read_text())["pid"])
+
+
+def test_a_batch_job_that_is_not_found_again_gets_a_twin_that_computes_nothing(stage_of: MakeStage) -> None:
+    stage = stage_of({"job": ""})
+    ours = stage.flow
+    stage.hold("job.submitted", "job.start-1")
+    head = ours.start(*STAGED)
+    until(lambda: stage.reached("job.submitted") and stage.reached("job.start-1"), "the batch job", head)
+    head.kill()
+    assert [one.job_id for one in ours.job("job").submissions()] == [None]
+    stage.hold("job.find", "job.start-2")
+    stage.open("job.submitted")
+    ours.unlock()
+    again = ours.start(*STAGED)
+    until(lambda: stage.reached("job.start-2"), "another batch job", again)
+    stage.open("job.start-1")
+    until(lambda: stage.half("job"), "work in the first batch job", again)
+    stage.open("job.start-2")
+    log = ours.job("job").logs_folder / "batch-0002.log"
+    until(lambda: "may still be alive" in log.read_text(), "the second batch job's refusal", again)
+    until(lambda: not Path("/proc", str(keeper_of(stage, "job"))).exists(), "its end", again)
+    stage.let_look(again)
+    stage.go("job")
+    done = again.wait()
+    assert done.status == 0, done.said
+    assert len(ours.job("job").submissions()) == 2
+    assert len(ours.segments("job")) == 1
+    stage.assert_each_step_was_made_once()
+
+
+def test_a_job_that_was_over_before_its_head_had_noted_it_is_not_run_again(stage_of: MakeStage) -> None:
+    stage = stage_of({"job": ""})
+    ours = stage.flow
+    stage.go("job")
+    stage.hold("job.submitted", "job.asked")
+    head = ours.start(*STAGED)
+    until(lambda: stage.reached("job.submitted") and ours.job("job").exit_status() == 0, "the job's end", head)
+    assert stage.marked() == []
+    stage.open("job.submitted")
+    until(lambda: len(stage.marked()) == 3, "marks that come too late", head)
+    head.kill()
+    stage.open()
+    done = ours.resume(*STAGED)
+    assert done.status == 0, done.said
+    assert len(done.lines("was found: it has finished")) == 1, done.said
+    assert stage.marked() == []
+    job = ours.job("job").job()
+    assert job is not None
+    assert job.acknowledged
+    stage.assert_each_step_was_made_once()
+
+
+def test_outputs_that_are_rolled_back_are_marked_incomplete_again(stage_of: MakeStage) -> None:
+    stage = stage_of({"job": ""})
+    ours = stage.flow
+    gate = stage.hold_command("sync")
+    head = ours.start(*STAGED)
+    until(lambda: stage.half("job"), "half of the work", head)
+    ours.job("job").request("checkpoint")
+    until(lambda: sum(one.saves for one in ours.segments("job")) == 1, "an image", head)
+    stage.go("job")
+    until(gate.with_name("sync.reached").exists, "the end of the in-job snakemake", head)
+    assert stage.marked() == []  # and its exit status is on no disk yet
+    assert (ours.path / "job.sum").exists()
+    (ours.path / "job.go").unlink()
+    os.kill(keeper_of(stage, "job"), signal.SIGKILL)
+    until(lambda: len(ours.segments("job")) == 2, "another segment", head)
+    until(lambda: not (ours.path / "job.sum").exists(), "the rollback", head)
+    assert len(stage.marked()) == 3
+    gate.unlink()
+    stage.go("job")
+    done = head.wait()
+    assert done.status == 0, done.said
+    assert ours.segments("job")[-1].restored_from == 1
+    assert stage.marked() == []
+
+
+WRONG = {
+    "setting": ((), "resource ckpt_period: 'nonsense' cannot be used"),
+    "scheduler": (("--ckpt-scheduler", "local"), "runs under --ckpt-scheduler staged"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_running_job_that_cannot_be_attached_to_is_saved_and_its_outputs_are_kept(
+    stage_of: MakeStage, kind: str
+) -> None:
+    arguments, message = WRONG[kind]
+    stage = stage_of({"job": 'resources: ckpt_period=lambda wildcards: open("period").read()'})
+    ours = stage.flow
+    ours.write("period", "off")
+    head = ours.start(*STAGED)
+    until(lambda: stage.half("job"), "half of the work", head)
+    head.kill()
+    ours.unlock()
+    if kind == "setting":
+        ours.write("period", "nonsense")
+    refused = ours.ckpt(*STAGED, *arguments)
+    assert refused.status != 0
+    assert message in refused.said
+    assert "Traceback" not in refused.said
+    assert [(one.outcome, one.parked) for one in ours.segments("job")] == [("saved", True)]
+    assert not (ours.path / "job.held").exists()  # no Snakemake takes it for a result
+    ours.write("period", "off")
+    stage.go("job")
+    done = ours.ckpt(*STAGED)
+    assert done.status == 0, done.said
+    stage.assert_each_step_was_made_once()
+    assert [path.name for path in Path(ours.path).iterdir() if path.name.startswith(".ckpt")] == []
