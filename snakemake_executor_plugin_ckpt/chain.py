@@ -93,7 +93,7 @@ def decide(
         return Step("fail", reason)
     if unstarted >= NEVER_STARTED:
         return Step("fail", f"{unstarted} batch jobs in a row ended without starting; see the logs of the job folder")
-    return Step("submit", _why(last, lost), _exclude(segments))
+    return Step("submit", _why(last, lost), excluded(segments))
 
 
 def _ended(exit_status: int, last: Segment | None) -> Step:
@@ -133,7 +133,7 @@ def _trailing(segments: Sequence[Segment], *failures: str) -> int:
     return count
 
 
-def _exclude(segments: Sequence[Segment]) -> tuple[str, ...]:
+def excluded(segments: Sequence[Segment]) -> tuple[str, ...]:
     """Nodes on which a restore just failed: the next try is to be elsewhere."""
     hosts = []
     for segment in reversed(segments):

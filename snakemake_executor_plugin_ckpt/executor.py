@@ -21,6 +21,7 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 from snakemake_executor_plugin_ckpt.chain import Step
 from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError
 from snakemake_executor_plugin_ckpt.head import interrupt, narrate, preflight, snakejob
+from snakemake_executor_plugin_ckpt.head.asking import Asker
 from snakemake_executor_plugin_ckpt.head.others import check_files
 from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
@@ -31,8 +32,8 @@ from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job
 
-#: Seconds between two looks at the records where no cluster is bothered by it.
-_LOCAL_ROUND = 0.5
+#: Seconds between two looks at the records: where they are on this machine, and where on a cluster's disk.
+_LOCAL_ROUND, _SHARED_ROUND = 0.5, 5.0
 #: Seconds that a batch job may take to end when its rule was changed.
 _STOP_LIMIT = 120.0
 #: Rounds of trouble (a full, absent or slow disk, a scheduler that does not answer) between two messages of it.
@@ -62,13 +63,13 @@ class Executor(RemoteExecutor):
                 policy_for(self._base, rule, resources, threads=1)
             self._state_dir = preflight.open_state_dir(settings.state_dir, self._workdir)
             self._scheduler = load_scheduler(self._base.scheduler_place, self._state_dir)
+            self._asker = Asker(self._scheduler)
             preflight.check(self._base, self._scheduler)
             self._lease = preflight.lease(self._state_dir, self._workdir, logger.warning)
         except CkptError as error:
             raise WorkflowError(str(error)) from None
         super().__init__(workflow, logger)
-        if self._base.scheduler == "local":
-            self.next_seconds_between_status_checks = _LOCAL_ROUND
+        self.next_seconds_between_status_checks = _SHARED_ROUND if self._scheduler.shared else _LOCAL_ROUND
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
@@ -88,12 +89,13 @@ class Executor(RemoteExecutor):
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=external, aux={"key": watched.job.key}))
 
     def _take_up(self, watched: WatchedJob) -> None:
-        step = watched.next_step(self._liveness([watched]))
+        known = self._asker.at_once(watched)
+        step = watched.next_step(known)
         if step.action == "fail":
             watched.forgive()
-            step = watched.next_step(self._liveness([watched]))
+            step = watched.next_step(known)
         self._narrator.attached(watched, step)
-        self._submit_if(watched, step)
+        self._submit_if(watched, step, known)
 
     def _refuse(self, job: JobExecutorInterface, error: CkptError | OSError) -> None:
         """Fail a job before it is registered: the one way to fail it alone. Nothing of its chain is lost."""
@@ -213,7 +215,9 @@ class Executor(RemoteExecutor):
         fingerprint: str,
         old: Job | None,
     ) -> None:
-        write_scripts(folder, self._workdir, self.format_job_exec(job))
+        # A job file and scripts of two attempts are never found together: without run.sh it is no chain to go on with.
+        folder.run_script.unlink(missing_ok=True)
+        durable.fsync_path(folder.path)
         folder.begin_attempt(
             Job(
                 key=key,
@@ -227,6 +231,7 @@ class Executor(RemoteExecutor):
                 watched=snakejob.watched_of(job, self._workdir),
             )
         )
+        write_scripts(folder, self._workdir, self.format_job_exec(job))
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
         """The in-job Snakemake's arguments; it must not wait for the head's temporary folder, which dies with it."""
@@ -238,10 +243,10 @@ class Executor(RemoteExecutor):
         durable.replace(listed, "".join(f"{path}\n" for path in job.get_wait_for_files()).encode())
         return f"{arguments} {format_cli_arg('--wait-for-files-file', str(listed))}"
 
-    def _submit_if(self, watched: WatchedJob, step: Step) -> None:
+    def _submit_if(self, watched: WatchedJob, step: Step, known: dict[str, Liveness]) -> None:
         if step.action == "lost":
             watched.folder.declare_lost(watched.segments()[-1].number, step.reason)
-            step = watched.next_step(self._liveness([watched]))
+            step = watched.next_step(known)
         if step.action == "submit":
             watched.submit(step)
 
@@ -253,24 +258,13 @@ class Executor(RemoteExecutor):
         infos = [info for info in active_jobs if info.aux]
         watched = {info.aux["key"]: self._watched[info.aux["key"]] for info in infos}
         async with self.status_rate_limiter:
-            known = self._liveness(list(watched.values()))
+            known = self._asker.liveness(list(watched.values()))
         for info in infos:
             # A job that is being parked must not get a next segment in the same moment.
             with self._step_lock:
                 over = not self._ending and self._advance(watched[info.aux["key"]], info, known)
             if not over:
                 yield info
-
-    def _liveness(self, watched: list[WatchedJob]) -> dict[str, Liveness]:
-        ids = []
-        for one in watched:
-            try:
-                job_id = one.job_id
-            except (CkptError, OSError):
-                continue  # unknown for now
-            if job_id is not None:
-                ids.append(job_id)
-        return self._scheduler.liveness(ids) if ids else {}
 
     def _advance(self, watched: WatchedJob, info: SubmittedJobInfo, known: dict[str, Liveness]) -> bool:
         """Do the next step of a job; whether it is over."""
@@ -279,9 +273,11 @@ class Executor(RemoteExecutor):
             self._narrator.progress(watched)
             match step.action:
                 case "succeed":
-                    watched.acknowledge()
                     self._forget(watched)
                     self.report_job_success(info)
+                    # Only now: one that is acknowledged and not reported would be computed again.
+                    with suppress(CkptError, OSError):
+                        watched.acknowledge()
                     return True
                 case "fail":
                     self._forget(watched)
@@ -290,9 +286,9 @@ class Executor(RemoteExecutor):
                 case "lost":
                     # It may have died when its Snakemake had ended, and removed the mark; now outputs are rolled back.
                     info.job.register(external_jobid=info.external_jobid)
-                    self._submit_if(watched, step)
+                    self._submit_if(watched, step, known)
                 case _:
-                    self._submit_if(watched, step)
+                    self._submit_if(watched, step, known)
         except (CkptError, OSError) as error:
             # Never out of here: an exception would end the workflow and leave the jobs to themselves.
             self._tell_trouble(watched, error)

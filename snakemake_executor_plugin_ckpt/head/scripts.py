@@ -45,8 +45,8 @@ def write_scripts(folder: JobFolder, workdir: str, command: str) -> None:
         "partial": shlex.quote(str(folder.exit_file.with_name(".exit.partial"))),
         "exit": shlex.quote(str(folder.exit_file)),
     }
-    _write(folder.run_script, _RUN.format(**quoted))
     _write(folder.payload_script, _PAYLOAD.format(command=command, **quoted))
+    _write(folder.run_script, _RUN.format(**quoted))
 
 
 def _write(path: Path, text: str) -> None:

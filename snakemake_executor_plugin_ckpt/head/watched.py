@@ -35,6 +35,9 @@ class WatchedJob:
         self.job: Job = job
         self.policy = Policy.from_dict(job.policy)
         self.submission: Submission | None = self._newest_submission()
+        #: When something new was last heard of the job (s, monotonic clock), and its segments as they were then.
+        self.heard = time.monotonic()
+        self.last_segments: list[Segment] = []
         self._over: dict[int, Segment] = {}
 
     def _newest_submission(self) -> Submission | None:
@@ -86,7 +89,18 @@ class WatchedJob:
             segments = self.segments()
             last = segments[-1]
             lost = self._lost(last)
+        self._hear(segments)
         return chain.decide(segments, lost, self.folder.exit_status(), alive, self._unstarted(last), self.policy)
+
+    @property
+    def between_segments(self) -> bool:
+        """Whether the last segment is over, and what comes next depends on its batch job."""
+        return bool(self.last_segments) and self.last_segments[-1].outcome != "running"
+
+    def _hear(self, segments: list[Segment]) -> None:
+        if _gist(segments) != _gist(self.last_segments):
+            self.heard = time.monotonic()
+        self.last_segments = segments
 
     def _lost(self, segment: Segment | None) -> bool:
         return segment is not None and self.folder.lost(segment.number) is not None
@@ -124,6 +138,7 @@ class WatchedJob:
         job_id = self.scheduler.submit(request)
         faults.point("submit.answered")
         self.submission = self.folder.submitted(self.submission, job_id)
+        self.heard = time.monotonic()
 
     def renew(self, policy: Policy) -> None:
         """Take over settings that were changed since the chain began, such as a longer walltime; for later segments."""
@@ -213,3 +228,9 @@ class WatchedJob:
         """Whether no segment of the job runs."""
         last = self.folder.last_segment()
         return last is None or last.outcome != "running" or self.folder.lost(last.number) is not None
+
+
+def _gist(segments: list[Segment]) -> tuple[object, ...]:
+    """What changes when a job goes on."""
+    last = segments[-1] if segments else None
+    return (last.number, last.outcome, last.saves, last.init) if last else ()

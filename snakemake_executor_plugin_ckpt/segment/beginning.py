@@ -27,6 +27,10 @@ from snakemake_executor_plugin_ckpt.units import format_duration
 TRIES = 2
 
 
+#: Seconds that criu may take at least for a restore, and bytes a second that the slowest disk gives.
+_RESTORE_LEAST, _RESTORE_RATE = 60.0, 5e6
+
+
 class CannotBegin(CkptError):
     """The segment ends before the payload runs; `failure` is for `chain.decide`."""
 
@@ -163,6 +167,9 @@ def _restore(
     image = generations.path_of(folder.images_folder, manifest.generation)
     segment.restored_from = manifest.generation
     start = time.monotonic()
+    # criu can wait for ever for a process that was killed in the midst of its own restore.
+    size = sum(int(entry["size"]) for entry in manifest.files.values())
+    limit = min(limit, _RESTORE_LEAST + size / _RESTORE_RATE)
     try:
         faults.point("rollback.begin")
         plan.apply()

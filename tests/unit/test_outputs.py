@@ -456,3 +456,19 @@ def test_names_with_odd_characters_are_put_back(place: Place) -> None:
     (place.work / name).write_bytes(b"x")
     place.rollback()
     assert place.content() == {}
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["closed", "open"])
+def test_what_a_data_base_left_beside_itself_in_a_crash_is_removed(place: Place, held: bool) -> None:
+    """A journal of a transaction after the save would be played back into the older data base (seen: corrupted)."""
+    (place.work / "rows.db").write_bytes(b"rows")
+    (place.work / "rows.db-wal").write_bytes(b"log")
+    if held:
+        place.writer("rows.db", "r+b")
+        place.save()
+    else:
+        place.save("rows.db")
+    (place.work / "rows.db-journal").write_bytes(b"later")
+    (place.work / "rows.db-wal").write_bytes(b"later")
+    place.rollback()
+    assert place.content() == {"rows.db": b"rows", "rows.db-wal": b"log"}

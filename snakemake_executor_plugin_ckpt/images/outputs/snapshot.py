@@ -116,6 +116,7 @@ class Snapshot:
         """
         pids = list(pids)
         openers, declared = watched.opened(pids), {*self._watch.expand(), *watched.shadows(pids)}
+        declared.update(name for path, opener in openers.items() if opener.written for name in watched.beside(path))
         for path in sorted({*declared, *openers}):
             opener = openers.get(path, Openers())
             entry = self._entry(path, opener, lent=path not in declared and not opener.written)

@@ -39,7 +39,18 @@ class Watch:
     def expand(self) -> Iterator[str]:
         """All paths, links on the way to them resolved; those that are not there too, if they were named."""
         for path in {*self.paths, *matches(self.patterns)}:
-            yield from _all_of(os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)))
+            real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+            yield from _all_of(real)
+            yield from beside(real)
+
+
+def beside(path: str) -> Iterator[str]:
+    """What SQLite has beside a data base while it works (sqlite.org, "Temporary Files Used By SQLite").
+
+    One that a crash left is taken for unfinished work by the next who opens the data base, and played back into it.
+    """
+    for ending in ("-journal", "-wal", "-shm"):
+        yield path + ending
 
 
 def matches(patterns: Iterable[str]) -> Iterator[str]:

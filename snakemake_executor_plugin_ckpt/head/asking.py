@@ -1,0 +1,86 @@
+"""When to ask a scheduler that others use too, and about which jobs: one question for all, if records are silent.
+
+What a job does is in its records, which cost nobody anything. The scheduler is asked whether a batch job still
+lives when that would change what is next: its segment is over and no next one has begun, or nothing was heard of it
+for a while. When no answer comes, the next question waits longer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from snakemake_executor_plugin_ckpt.chain import excluded
+from snakemake_executor_plugin_ckpt.errors import CkptError
+from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Scheduler
+
+#: Seconds without a change of a job's records before its batch job is asked about; when its last segment is over.
+SILENT, SETTLED = 60.0, 5.0
+#: Seconds between two questions; at most, in an outage.
+EVERY, OUTAGE = 20.0, 600.0
+
+
+class Asker:
+    """See the module.
+
+    Parameters
+    ----------
+    scheduler
+        Who is asked.
+    clock
+        Seconds, monotonic.
+    """
+
+    def __init__(self, scheduler: Scheduler, clock: Callable[[], float] = time.monotonic) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._next = 0.0
+        self._pause = EVERY
+
+    def liveness(self, watched: Sequence[WatchedJob]) -> dict[str, Liveness]:
+        """What is known in this round; a batch job that is not in it was not asked about."""
+        asked = [one for one in watched if self._worth_asking(one)]
+        now = self._clock()
+        if self._scheduler.shared and now < self._next:
+            return {}
+        ids = _ids(asked)
+        if not ids:
+            return {}
+        known = self._scheduler.liveness(list(ids))
+        outage = all(found is Liveness.UNKNOWN for found in known.values())
+        self._pause = min(2 * self._pause, OUTAGE) if outage else EVERY
+        self._next = now + self._pause
+        self._hasten(ids, known)
+        return known
+
+    def at_once(self, watched: WatchedJob) -> dict[str, Liveness]:
+        """The same for one job that is taken up: where it costs nothing. Else a later round asks for all."""
+        return {} if self._scheduler.shared else self.liveness([watched])
+
+    def _worth_asking(self, watched: WatchedJob) -> bool:
+        if not self._scheduler.shared:
+            return True
+        quiet = self._clock() - watched.heard
+        return quiet >= (SETTLED if watched.between_segments else SILENT)
+
+    def _hasten(self, ids: Mapping[str, WatchedJob], known: Mapping[str, Liveness]) -> None:
+        waiting = {
+            job_id: excluded(watched.last_segments)
+            for job_id, watched in ids.items()
+            if watched.between_segments and known.get(job_id) is Liveness.ALIVE
+        }
+        if waiting:
+            self._scheduler.hasten(list(waiting), waiting)
+
+
+def _ids(watched: Sequence[WatchedJob]) -> dict[str, WatchedJob]:
+    found = {}
+    for one in watched:
+        try:
+            job_id = one.job_id
+        except (CkptError, OSError):
+            continue  # unknown for now
+        if job_id is not None:
+            found[job_id] = one
+    return found

@@ -1,0 +1,159 @@
+"""One question for all jobs, only about those whose records are silent, and rarely when no answer comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from helpers.jobs import a_segment
+
+from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.head.asking import EVERY, OUTAGE, SETTLED, SILENT, Asker
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
+from snakemake_executor_plugin_ckpt.state.records import Segment
+
+ALIVE, GONE, UNKNOWN = Liveness.ALIVE, Liveness.GONE, Liveness.UNKNOWN
+
+
+@dataclass
+class Job:
+    """What is asked about."""
+
+    job_id: str | None
+    heard: float = 0.0
+    last_segments: list[Segment] = field(default_factory=list)
+
+    @property
+    def between_segments(self) -> bool:
+        return bool(self.last_segments) and self.last_segments[-1].outcome != "running"
+
+
+class Cluster:
+    """Counts its calls."""
+
+    shared = True
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.hastened: list[dict[str, Sequence[str]]] = []
+        self.answer = ALIVE
+
+    def liveness(self, job_ids: Sequence[str]) -> dict[str, Liveness]:
+        self.asked.append(list(job_ids))
+        return dict.fromkeys(job_ids, self.answer)
+
+    def hasten(self, job_ids: Sequence[str], exclude: Mapping[str, Sequence[str]]) -> None:
+        self.hastened.append({job_id: exclude[job_id] for job_id in job_ids})
+
+
+class Time:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asker(cluster: Cluster, clock: Time) -> Any:
+    return Asker(cluster, clock)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def clock() -> Time:
+    return Time()
+
+
+def test_a_thousand_jobs_are_one_question(cluster: Cluster, clock: Time) -> None:
+    jobs = [Job(str(number)) for number in range(1000)]
+    clock.now = SILENT
+    known = asker(cluster, clock).liveness(jobs)
+    assert len(cluster.asked) == 1
+    assert len(known) == 1000
+
+
+def test_only_jobs_whose_records_are_silent_are_asked_about(cluster: Cluster, clock: Time) -> None:
+    clock.now = 1000.0
+    running = [a_segment(1, outcome="running")]
+    saved = [a_segment(1, outcome="saved")]
+    jobs = [
+        Job("silent", 1000 - SILENT, running),
+        Job("heard", 1001 - SILENT, running),
+        Job("pending", 1000 - SILENT, []),
+        Job("between", 1000 - SETTLED, saved),
+        Job("just saved", 1001 - SETTLED, saved),
+        Job(None, 0.0, []),
+    ]
+    asker(cluster, clock).liveness(jobs)
+    assert cluster.asked == [["silent", "pending", "between"]]
+
+
+def test_nobody_is_asked_while_all_records_speak(cluster: Cluster, clock: Time) -> None:
+    assert asker(cluster, clock).liveness([Job("a"), Job("b")]) == {}
+    assert cluster.asked == []
+
+
+def test_the_question_is_not_repeated_in_every_round(cluster: Cluster, clock: Time) -> None:
+    asks = asker(cluster, clock)
+    for clock.now in range(int(SILENT), int(SILENT + 10 * EVERY)):
+        asks.liveness([Job("a")])
+    assert len(cluster.asked) == 10
+
+
+def test_in_an_outage_it_is_asked_ever_more_rarely_and_then_as_before(cluster: Cluster, clock: Time) -> None:
+    asks = asker(cluster, clock)
+    cluster.answer = UNKNOWN
+    for clock.now in range(int(SILENT), int(SILENT) + 7200, 5):
+        asks.liveness([Job("a")])
+    # 40, 80, 160, 320 s, and then every ten minutes of two hours.
+    assert len(cluster.asked) == pytest.approx(5 + (7200 - 600) / OUTAGE, abs=1)
+    cluster.answer = ALIVE
+    cluster.asked.clear()
+    begin = int(clock.now)
+    for clock.now in range(begin, begin + int(OUTAGE + 5 * EVERY), 5):
+        asks.liveness([Job("a")])
+    assert len(cluster.asked) >= 5
+
+
+def test_a_requeued_job_that_waits_is_hastened_and_kept_off_nodes_that_failed(cluster: Cluster, clock: Time) -> None:
+    clock.now = SILENT
+    failed = [a_segment(1, outcome="saved"), a_segment(2, outcome="failed", failure="restore", host="bad")]
+    jobs = [Job("a", 0.0, [a_segment(1, outcome="saved")]), Job("b", 0.0, failed), Job("c", 0.0, [a_segment(1)])]
+    asker(cluster, clock).liveness(jobs)
+    assert cluster.hastened == [{"a": (), "b": ("bad",)}]
+
+
+def test_a_job_whose_id_is_not_known_now_keeps_no_other_from_being_asked_about(cluster: Cluster, clock: Time) -> None:
+    class Lost(Job):
+        @property
+        def job_id(self) -> str | None:
+            raise SchedulerError("no answer")
+
+        @job_id.setter
+        def job_id(self, _: str | None) -> None:
+            pass
+
+    clock.now = SILENT
+    asker(cluster, clock).liveness([Lost("lost"), Job("a")])
+    assert cluster.asked == [["a"]]
+
+
+def test_a_scheduler_of_ones_own_is_asked_in_every_round(cluster: Cluster, clock: Time) -> None:
+    cluster.shared = False
+    asks = asker(cluster, clock)
+    for _ in range(3):
+        asks.liveness([Job("a")])
+    assert asks.at_once(Job("b")) == {"b": ALIVE}
+    assert cluster.asked == [["a"], ["a"], ["a"], ["b"]]
+
+
+def test_a_job_that_is_taken_up_asks_no_cluster(cluster: Cluster, clock: Time) -> None:
+    assert asker(cluster, clock).at_once(Job("a")) == {}
+    assert cluster.asked == []
