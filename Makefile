@@ -10,11 +10,14 @@ PYTEST ?= $(VENV)/bin/python -m pytest
 DEB_DEMO := ca-certificates python3 python3-venv r-base-core saga
 DEB_TEST := $(DEB_DEMO) bindfs git libcap2-bin strace
 
+DEB_CLUSTER := munge slurm-client slurmctld slurmd
+DEB_CLUSTER += libjson-perl libyaml-perl oar-node oar-server oar-server-pgsql oar-user oar-user-pgsql openssh-server postgresql
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-user test-root faults lint format clean
+.PHONY: help setup setup-dev demo test test-user test-root faults test-clusters test-clusters-user lint format clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 	@echo '  Variables: PYTEST_ARGS="-k word -x", DEMO_ARGS="...", N=200 SEED=7 (faults)'
 
 setup: ## install what the demo needs: Debian packages (as root), .venv, CRIU inside .venv
@@ -45,6 +48,18 @@ test-root:
 faults: setup-dev ## the long campaign: chains with processes killed at random (N trials), then at every named point
 	PYTHONPATH=tests $(VENV)/bin/python -m faults.campaign $(N) $(SEED)
 	CKPT_FAULTS=all $(PYTEST) tests/faults/test_points.py $(PYTEST_ARGS)
+
+# CLUSTERS: which ones, of those that are known (oar, slurm).
+test-clusters: ## chains on a real OAR and a real Slurm, which root brings up here for it (CLUSTERS="slurm")
+ifeq ($(shell id -u),0)
+	@tools/debian-packages.sh $(DEB_TEST) $(DEB_CLUSTER)
+	@tools/test-clusters.sh $(CLUSTERS)
+else
+	@$(MAKE) --no-print-directory test-clusters-user
+endif
+
+test-clusters-user: setup-dev # all nodes share the home directories, and not /tmp
+	$(PYTEST) -m cluster --basetemp=$(HOME)/ckpt-cluster-tests/pytest $(PYTEST_ARGS)
 
 lint: setup-dev ## style and types
 	$(VENV)/bin/ruff check .

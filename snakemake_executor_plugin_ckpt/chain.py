@@ -93,7 +93,9 @@ def decide(
         return Step("fail", reason)
     if unstarted >= NEVER_STARTED:
         return Step("fail", f"{unstarted} batch jobs in a row ended without starting; see the logs of the job folder")
-    return Step("submit", _why(last, lost), excluded(segments))
+    # A second try asks for no other node: the first may have been refused because there is none.
+    avoid = () if unstarted else (*excluded(segments), *([last.host] if last is not None and lost else []))
+    return Step("submit", _why(last, lost), avoid)
 
 
 def _ended(exit_status: int, last: Segment | None) -> Step:

@@ -273,11 +273,11 @@ class Executor(RemoteExecutor):
             self._narrator.progress(watched)
             match step.action:
                 case "succeed":
+                    # Before the report: Snakemake may end with it, and a job that was never acknowledged would not be
+                    # computed again when the user forces it.
+                    watched.acknowledge()
                     self._forget(watched)
                     self.report_job_success(info)
-                    # Only now: one that is acknowledged and not reported would be computed again.
-                    with suppress(CkptError, OSError):
-                        watched.acknowledge()
                     return True
                 case "fail":
                     self._forget(watched)

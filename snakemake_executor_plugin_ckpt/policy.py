@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 
@@ -45,6 +45,10 @@ class Policy:
         What the rule asks for.
     extra
         Scheduler resources of the rule, by name.
+    later
+        Resources of all segments but the first, by name, where they differ.
+    node_property
+        What the scheduler calls the kind of a node, or None.
     """
 
     engine: str = "criu"
@@ -68,6 +72,15 @@ class Policy:
     threads: int = 1
     mem_mb: int | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    later: dict[str, str] = field(default_factory=dict)
+    node_property: str | None = None
+
+    def of_later_segments(self) -> Self:
+        """The policy of all segments but the first."""
+        more = dict(self.later)
+        walltime = float(more.pop("runtime")) * 60 if "runtime" in more else self.walltime
+        mem_mb = int(float(more.pop("mem_mb"))) if "mem_mb" in more else self.mem_mb
+        return replace(self, walltime=walltime, mem_mb=mem_mb, extra={**self.extra, **more})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a record."""

@@ -5,6 +5,7 @@ No postponed annotations here: Snakemake reads the types of the fields as object
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from snakemake_executor_plugin_ckpt.engines.base import find_engine
 from snakemake_executor_plugin_ckpt.errors import BadSetting
 from snakemake_executor_plugin_ckpt.head.incomplete import attach_without_asking
 from snakemake_executor_plugin_ckpt.policy import Policy
-from snakemake_executor_plugin_ckpt.schedulers.base import find_scheduler
+from snakemake_executor_plugin_ckpt.schedulers.base import detect, find_scheduler
 from snakemake_executor_plugin_ckpt.units import parse_duration, parse_patterns, parse_size
 
 common_settings = CommonSettings(
@@ -43,7 +44,9 @@ class ExecutorSettings(ExecutorSettingsBase):
     """``--ckpt-...`` on the command line, ``ckpt-...`` in a profile."""
 
     scheduler: Optional[str] = _setting(
-        "local", "Who runs the segments: local (this machine, no cluster needed) or a cluster's scheduler."
+        None,
+        "Who runs the segments: slurm, oar, lsf, or local (this machine, no cluster needed). Default: the one that is "
+        "found here, else local.",
     )
     engine: Optional[str] = _setting("criu", "How jobs are saved: criu, or none (jobs run, but are not saved).")
     state_dir: Optional[Path] = _setting(
@@ -88,6 +91,12 @@ class ExecutorSettings(ExecutorSettingsBase):
         metavar="SIZE",
     )
     max_segments: Optional[int] = _setting(1000, "Segments after which a job is given up.")
+    node_property: Optional[str] = _setting(
+        None,
+        "What the scheduler calls the kind of a node (OAR: a property such as cluster; Slurm: a pattern of its "
+        "features, such as cpu_*). Batch jobs that restore an image then ask for a node of the kind that made it.",
+        metavar="NAME",
+    )
     on_unsavable: Optional[str] = _setting(
         "run",
         "What to do with a job that cannot be saved: let it 'run' on to the end of its walltime, or 'fail' at once.",
@@ -170,7 +179,7 @@ def base_policy(settings: ExecutorSettings) -> Policy:
     BadSetting
         A setting that cannot be used.
     """
-    engine, scheduler = settings.engine or "criu", settings.scheduler or "local"
+    engine, scheduler = settings.engine or "criu", settings.scheduler or detect()
     floor, ceiling = (
         _duration("--ckpt-save-floor", settings.save_floor),
         _duration("--ckpt-save-ceiling", settings.save_ceiling),
@@ -198,6 +207,7 @@ def base_policy(settings: ExecutorSettings) -> Policy:
         keep=int(_number("--ckpt-keep", settings.keep, lambda x: x >= 2, "keep 2 images or more")),
         copy_limit=_size("--ckpt-copy-limit", settings.copy_limit),
         max_segments=int(_number("--ckpt-max-segments", settings.max_segments, lambda x: x >= 1, "use 1 or more")),
+        node_property=settings.node_property,
         on_unsavable=_choice(settings, "on_unsavable"),
         on_no_image=_choice(settings, "on_no_image"),
     )
@@ -211,8 +221,12 @@ def _choice(settings: ExecutorSettings, name: str) -> str:
     return str(value)
 
 
+#: Resources of a rule that only a scheduler knows: their names begin so, or are these of the existing slurm plugin.
+_NATIVE = ("slurm_", "lsf_", "oar_")
+NATIVE = ("constraint", "cpus_per_task", "gres", "mem_mb_per_cpu", "qos", "clusters")
+
 #: Resources of ours that a rule may set; another one that starts alike is a slip of the pen.
-RESOURCES = ("ckpt", "ckpt_walltime", "ckpt_period", "ckpt_engine", "ckpt_files")
+RESOURCES = ("ckpt", "ckpt_walltime", "ckpt_period", "ckpt_engine", "ckpt_files", "ckpt_later")
 
 
 def policy_for(base: Policy, rule: str, resources: Mapping[str, Any], threads: int) -> Policy:
@@ -246,10 +260,32 @@ def policy_for(base: Policy, rule: str, resources: Mapping[str, Any], threads: i
         files=_patterns(option("ckpt_files"), resources["ckpt_files"]) if "ckpt_files" in resources else base.files,
         threads=threads,
         mem_mb=_positive(option("mem_mb"), resources.get("mem_mb")),
-        extra={name: str(value) for name, value in resources.items() if name.startswith(("slurm_", "lsf_", "oar_"))},
+        extra=_extra(resources),
+        later=_later(option("ckpt_later"), resources.get("ckpt_later")),
     )
     _check_walltime(policy, option("runtime" if "runtime" in resources else "ckpt_walltime"))
     return policy
+
+
+def _extra(resources: Mapping[str, Any]) -> dict[str, str]:
+    """Resources that are for the scheduler alone, in its own names."""
+    return {name: str(value) for name, value in resources.items() if name in NATIVE or name.startswith(_NATIVE)}
+
+
+def _later(option: str, value: object) -> dict[str, str]:
+    """Resources of all segments but the first: ``runtime=600 slurm_partition=long``."""
+    if value is None:
+        return {}
+    found = {}
+    for part in shlex.split(str(value)):
+        name, equals, text = part.partition("=")
+        if not equals or not (name in ("runtime", "mem_mb", *NATIVE) or name.startswith(_NATIVE)):
+            remedy = "write name=value, with blanks between, where a name is runtime, mem_mb or one of the scheduler's"
+            raise BadSetting(option, value, remedy)
+        found[name] = text
+    for name in found.keys() & {"runtime", "mem_mb"}:
+        _number(f"{option}, {name}", found[name], lambda x: x > 0, "use a number more than 0")
+    return found
 
 
 def _walltime(base: Policy, resources: Mapping[str, Any], option: Callable[[str], str]) -> float | None:

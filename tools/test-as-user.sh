@@ -1,11 +1,11 @@
 #!/bin/bash
-# test-as-user.sh: what `make test` does as root. The suite runs as the ordinary user ckpt-test on a copy of this
-# folder, because saving without root is what is tested; then root runs the tests that are marked `root`.
+# test-as-user.sh [TARGET]: what `make test` does as root. The suite (make's TARGET, else all tests) runs as an ordinary
+# user on a copy of this folder, because saving without root is what is tested; after all tests root runs its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+target=${1:-test-user}
 
-user=ckpt-test
-id "$user" >/dev/null 2>&1 || useradd --system --user-group --create-home --home-dir "/home/$user" --shell /bin/bash "$user"
+user=$(tools/test-user.sh)
 home=$(getent passwd "$user" | cut -d : -f 6)
 copy=$home/checkout
 
@@ -44,7 +44,8 @@ done
 
 echo "tests as user $user in $copy"
 cd "$copy"
-runuser -u "$user" -- "${environment[@]}" make --no-print-directory test-user 9<&-
+runuser -u "$user" -- "${environment[@]}" make --no-print-directory "$target" 9<&-
+[ "$target" = test-user ] || exit 0
 
 echo "tests that need root"
 make --no-print-directory test-root 9<&-

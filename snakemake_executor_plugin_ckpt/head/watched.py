@@ -124,21 +124,31 @@ class WatchedJob:
             It was refused, or no answer came; in the second case the next look finds it by its name.
         """
         self.submission = self.folder.intend(self.job.attempt, self.scheduler.name, step.reason)
+        # What one segment began, the next ones go on with: also where all before it are lost.
+        policy = self.policy.of_later_segments() if self.last_segments else self.policy
         request = Request(
             name=self.submission.name,
             script=self.folder.run_script,
             log=self.folder.logs_folder / f"batch-{self.submission.number:04d}.log",
-            walltime=self.policy.walltime,
-            grace=self.policy.grace,
-            threads=self.policy.threads,
-            mem_mb=self.policy.mem_mb,
-            extra=self.policy.extra,
+            walltime=policy.walltime,
+            grace=policy.grace,
+            threads=policy.threads,
+            mem_mb=policy.mem_mb,
+            extra=policy.extra,
             exclude=step.exclude,
+            node_class=self._node_class(),
+            workdir=self.job.workdir,
         )
         job_id = self.scheduler.submit(request)
         faults.point("submit.answered")
         self.submission = self.folder.submitted(self.submission, job_id)
         self.heard = time.monotonic()
+
+    def _node_class(self) -> tuple[str, str] | None:
+        """The kind of node on which the newest image was made, where the site has a name for it."""
+        name = self.policy.node_property
+        made = [one.node.get("class") for one in self.last_segments if one.generation is not None]
+        return (name, str(made[-1])) if name and made and made[-1] else None
 
     def renew(self, policy: Policy) -> None:
         """Take over settings that were changed since the chain began, such as a longer walltime; for later segments."""

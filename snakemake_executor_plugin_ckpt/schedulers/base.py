@@ -92,6 +92,8 @@ class Scheduler(ABC):
     shared: bool = True
     #: Whether a walltime is kept to the second.
     exact: bool = False
+    #: Whether SIGTSTP is its wish that the node be freed (LSF's `bstop`), and SIGCONT that the job goes on.
+    suspends: bool = False
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir

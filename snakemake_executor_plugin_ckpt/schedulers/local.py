@@ -31,6 +31,7 @@ class Local(Scheduler):
     requeues = True
     shared = False
     exact = True
+    suspends = True
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from snakemake_executor_plugin_ckpt import faults
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Running
-from snakemake_executor_plugin_ckpt.errors import CkptError, EngineError, ImageRefused
+from snakemake_executor_plugin_ckpt.errors import CkptError, EngineError, ImageRefused, StateError
 from snakemake_executor_plugin_ckpt.images import generations
 from snakemake_executor_plugin_ckpt.images.generations import Refused
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
@@ -29,6 +29,23 @@ TRIES = 2
 
 #: Seconds that criu may take at least for a restore, and bytes a second that the slowest disk gives.
 _RESTORE_LEAST, _RESTORE_RATE = 60.0, 5e6
+
+
+def job_of(folder: JobFolder) -> Job:
+    """The job of a folder.
+
+    Raises
+    ------
+    OSError
+        The disk is absent.
+    StateError
+        The folder is there and holds no job: that is a mistake.
+    """
+    os.stat(folder.path)
+    job = folder.job()
+    if job is None:
+        raise StateError(f"{folder.path} is not a job folder (no job.yaml)")
+    return job
 
 
 class CannotBegin(CkptError):

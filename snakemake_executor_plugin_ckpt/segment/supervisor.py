@@ -24,6 +24,7 @@ from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE, Allo
 from snakemake_executor_plugin_ckpt.segment import beginning, claim, closing, deadline, patience, saving, tree
 from snakemake_executor_plugin_ckpt.segment.bandwidth import write_bandwidth
 from snakemake_executor_plugin_ckpt.segment.events import Events
+from snakemake_executor_plugin_ckpt.segment.suspending import Suspension
 from snakemake_executor_plugin_ckpt.segment.times import Times
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.progress import stuck, too_many
@@ -47,7 +48,7 @@ def run(path: Path) -> int:
     """Run the next segment of a job folder; the exit status of the batch job."""
     folder = JobFolder(path)
     began = time.monotonic()
-    job = patience.outlast(lambda: _job(folder), began + patience.BEGINNING, f"cannot begin in {path}")
+    job = patience.outlast(lambda: beginning.job_of(folder), began + patience.BEGINNING, f"cannot begin in {path}")
     if (status := folder.exit_status()) is not None:
         return closing.final_status(status)  # a requeue too many: the job is over
     policy = Policy.from_dict(job.policy)
@@ -59,11 +60,18 @@ def run(path: Path) -> int:
         began + patience.BEGINNING,
         "cannot begin the next segment",
     )
+    if policy.node_property:
+        segment.node["class"] = scheduler.node_class(os.environ, policy.node_property)
     try:
         with Events(folder.requests_folder) as events:
-            status = _Supervisor(folder, job, policy, engine, segment, history, allocation, events).run()
+            suspension = Suspension(scheduler, engine.can_save, os.environ)
+            status = _Supervisor(folder, job, policy, engine, segment, history, allocation, events, suspension).run()
+            if status != REQUEUE:
+                return status
+            if policy.later and not history:
+                return 0  # a requeue would keep the resources of this one: the head submits the next
             # After all else, and while signals are still only events: Slurm sends SIGTERM at once.
-            return scheduler.requeue(allocation, began) if status == REQUEUE else status
+            return scheduler.requeue(allocation, began)
     finally:
         engine.close()
 
@@ -79,6 +87,7 @@ class _Supervisor:
         history: Sequence[Segment],
         allocation: Allocation,
         events: Events,
+        suspension: Suspension,
     ) -> None:
         self.folder = folder
         self.job = job
@@ -87,6 +96,7 @@ class _Supervisor:
         self.segment = segment
         self.history = history
         self.events = events
+        self.suspension = suspension
         self.times = Times(policy, allocation.end, history)
         self.stop_wanted = False
         self.save_due = False
@@ -171,8 +181,14 @@ class _Supervisor:
         requests = self.requests()
         if "cancel" in requests:
             return self.failed("killed", "cancelled on request", parked=True)
+        heard = self.suspension.hear(self.events.signals(), running, self.times)
+        if heard.resumed or "park" in requests:
+            self.suspension.release(running)
+            self.stop_wanted = self.stop_wanted and not heard.resumed
+        if self.suspension.held:
+            return None
         now = time.monotonic()
-        if not self.stop_wanted and (self.events.signals() or "park" in requests or now >= self.save_at(running)):
+        if not self.stop_wanted and (heard.save or "park" in requests or now >= self.save_at(running)):
             self.stop_wanted = True
             self.failures, self.next_try = 0, 0.0  # of saves that were for safety only
         if self.stop_wanted and now >= self.times.end and self.segment.failure == "unsavable":
@@ -261,6 +277,7 @@ class _Supervisor:
         if stop:
             self.segment.failure = "unsavable" if unsavable else "error"
             self.segment.reason = reason
+            self.suspension.hold(running)
             self.note()
         elif unsavable or not self.worth_repeating(error):
             # It was for safety only: left until it is due again.
@@ -321,6 +338,8 @@ class _Supervisor:
         return self.times.save_at(self.amount(running))
 
     def next_event(self, running: Running) -> float:
+        if self.suspension.held:
+            return math.inf
         if self.stop_wanted:
             return min(self.next_try, self.next_look, max(self.times.end, time.monotonic() + 0.1))
         due = self.next_try if self.save_due else self.next_period(running)
@@ -371,14 +390,6 @@ class _Supervisor:
     def bound(self) -> float:
         """Until when a disk that is gone is waited for: short before anything was computed, else as long as it goes."""
         return patience.bound(self.times.end, self.policy.grace, computed=hasattr(self, "started"))
-
-
-def _job(folder: JobFolder) -> Job:
-    os.stat(folder.path)  # an absent disk comes back; a folder without a job is a mistake
-    job = folder.job()
-    if job is None:
-        raise StateError(f"{folder.path} is not a job folder (no job.yaml)")
-    return job
 
 
 def _newest(images: Path) -> int:

@@ -36,6 +36,10 @@ class Times:
         self.cut_off = deadline.cut_off(history)
         self.bandwidth: float | None = None
 
+    def end_at(self, walltime_end: float | None) -> None:
+        """Take note of another end of the walltime (Unix time, s)."""
+        self.end = time.monotonic() + deadline.remaining(walltime_end, time.time(), self.policy.walltime)
+
     def saved(self, amount: int, took: float) -> None:
         """Take note of a save that succeeded."""
         self.measured.append(Measured(amount, took))

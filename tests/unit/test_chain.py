@@ -157,6 +157,19 @@ def test_a_failed_restore_excludes_the_nodes_where_it_failed_since() -> None:
     assert step([*history, saved(6)]).exclude == ()
 
 
+def test_the_node_of_a_lost_segment_is_avoided_once() -> None:
+    history = [saved(1), running(2, host="dead")]
+    assert step(history, lost=True).exclude == ("dead",)
+    assert step([*history, saved(3)]).exclude == ()
+
+
+def test_where_there_is_no_other_node_the_second_try_takes_any() -> None:
+    history = [saved(1), running(2, host="dead")]
+    again = step(history, lost=True, unstarted=1)
+    assert (again.action, again.exclude) == ("submit", ())
+    assert step([saved(1), failed(2, "restore", host="only")], unstarted=1).exclude == ()
+
+
 def test_restores_are_given_up_after_two_images_with_both_named() -> None:
     history = [saved(1), saved(2)]
     images = [2, 2, 1, 1]

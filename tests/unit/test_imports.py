@@ -102,12 +102,12 @@ def _loaded_by(statement: str) -> set[str]:
 
 ON_THE_NODE = [
     f"import {NAME}.segment.__main__, {NAME}.engines.criu, {NAME}.engines.plain, {NAME}.schedulers.local",
-    f"import {NAME}.schedulers.slurm",
+    f"import {NAME}.schedulers.slurm, {NAME}.schedulers.oar, {NAME}.schedulers.lsf",
     f"import {NAME}.schedulers.local_keeper",
 ]
 
 
-@pytest.mark.parametrize("statement", ON_THE_NODE, ids=["segment", "slurm", "keeper"])
+@pytest.mark.parametrize("statement", ON_THE_NODE, ids=["segment", "clusters", "keeper"])
 def test_what_runs_on_a_node_loads_nothing_that_is_slow_or_may_be_absent(statement: str) -> None:
     loaded = _loaded_by(statement)
     tops = {name.partition(".")[0] for name in loaded}

@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 
+from snakemake_executor_plugin_ckpt import settings as module
 from snakemake_executor_plugin_ckpt.errors import BadSetting
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.settings import ExecutorSettings, base_policy, policy_for
+
+
+@pytest.fixture(autouse=True)
+def nothing_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine may have a cluster's programs."""
+    monkeypatch.setattr(module, "detect", lambda: "local")
 
 
 def policy(resources: dict[str, Any] | None = None, **settings: Any) -> Policy:
@@ -191,3 +198,31 @@ def test_files_of_a_rule_that_would_be_others_are_refused(
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     assert refused({"ckpt_files": value}).option == "rule align, resource ckpt_files"
+
+
+def test_a_scheduler_that_is_not_named_is_the_one_that_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "detect", lambda: "slurm")
+    assert policy().scheduler == "slurm"
+    assert policy(scheduler="local").scheduler == "local"
+
+
+def test_later_segments_may_have_other_resources() -> None:
+    first = policy(
+        {"runtime": 60, "mem_mb": 100, "slurm_partition": "short", "ckpt_later": "runtime=600 slurm_partition=long"}
+    )
+    later = first.of_later_segments()
+    assert (first.walltime, first.mem_mb, first.extra) == (3600.0, 100, {"slurm_partition": "short"})
+    assert (later.walltime, later.mem_mb, later.extra) == (36000.0, 100, {"slurm_partition": "long"})
+    assert policy({"ckpt_later": "oar_properties=\"host = 'a'\" mem_mb=7"}).of_later_segments().extra == {
+        "oar_properties": "host = 'a'"
+    }
+
+
+@pytest.mark.parametrize("value", ["runtime", "threads=3", "runtime=long", "mem_mb=-1", "ckpt_walltime=3h"])
+def test_resources_of_later_segments_that_make_no_sense_are_refused(value: str) -> None:
+    assert refused({"ckpt_later": value}).option.startswith("rule align, resource ckpt_later")
+
+
+def test_resources_of_the_scheduler_alone_are_handed_on() -> None:
+    extra = {"slurm_account": "a", "oar_project": "p", "lsf_queue": "q", "constraint": "c", "gres": "gpu:1"}
+    assert policy({**extra, "disk_mb": 5, "_cores": 2}).extra == extra

@@ -110,7 +110,9 @@ class Flow:
 
     def start(self, *arguments: str) -> Head:
         """The same in the background."""
-        return self._start(("--executor", "ckpt", "--jobs", "5", *WALLTIME, *arguments))
+        # The local scheduler also where a cluster's is found; what is given later counts.
+        mine = ("--executor", "ckpt", "--ckpt-scheduler", "local", "--jobs", "5")
+        return self._start((*mine, *WALLTIME, *arguments))
 
     def resume(self, *arguments: str) -> Done:
         """What a user does when a head died: unlock, then run on."""

@@ -115,6 +115,7 @@ close(out)
 PROFILE = """
 executor: ckpt
 jobs: 6
+ckpt-scheduler: local
 ckpt-walltime: 6s
 ckpt-save-floor: 1.5s
 ckpt-grace: 1s

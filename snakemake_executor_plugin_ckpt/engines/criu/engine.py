@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, Running, SaveStats
-from snakemake_executor_plugin_ckpt.engines.criu import commands, locate, shm, trial, unsavable
+from snakemake_executor_plugin_ckpt.engines.criu import commands, locate, shm, trial, unsavable, writeback
 from snakemake_executor_plugin_ckpt.engines.criu.stages import Stages
 from snakemake_executor_plugin_ckpt.engines.world.namespaces import WAYS, Clocks, Way
 from snakemake_executor_plugin_ckpt.engines.world.world import World, start
@@ -108,7 +108,8 @@ class CriuEngine(Engine):
 
         with Stages(self._scratch_folder()) as stages:
             argv = self.criu.dump(running.payload, folder, stages.folder, stages.script, stop)
-            stages.watch(running, self._command(argv, stages.folder, stages.environment), complete, limit)
+            command = self._command(argv, stages.folder, stages.environment)
+            stages.watch(running, command, complete, limit, lambda: writeback.begin(folder))
             if stages.error is not None:
                 raise stages.error
             # From the commit of an image that is to stop the tree on, there is no way back: criu may have ended

@@ -21,6 +21,8 @@ from snakemake_executor_plugin_ckpt.errors import EngineError, Halfway
 if TYPE_CHECKING:
     from snakemake_executor_plugin_ckpt.engines.world.world import World
 
+#: Seconds between two calls of what is done while criu writes.
+_TICK = 0.1
 _SCRIPT = """#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = post-dump ] || exit 0
 echo post-dump > "$CKPT_STAGE" || exit 1
@@ -68,8 +70,17 @@ class Stages:
         os.close(self._to_script)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def watch(self, running: World, command: dict[str, Any], stopped: Callable[[], None], limit: float) -> None:
+    def watch(
+        self,
+        running: World,
+        command: dict[str, Any],
+        stopped: Callable[[], None],
+        limit: float,
+        meanwhile: Callable[[], None],
+    ) -> None:
         """Run the dump; call `stopped` when the tree is written; give up after `limit` seconds.
+
+        Until then `meanwhile` is called a few times a second.
 
         Raises
         ------
@@ -83,7 +94,11 @@ class Stages:
         poller.register(running.fileno(), select.POLLIN)
         late = False
         while True:
-            ready = dict(poller.poll(max(0.0, until - time.monotonic()) * 1000))
+            ready = dict(poller.poll(max(0.0, min(until - time.monotonic(), _TICK)) * 1000))
+            if not ready and time.monotonic() < until:
+                if not self.accepted:
+                    meanwhile()
+                continue
             if self._from_script in ready:
                 os.read(self._from_script, 64)
                 os.write(self._to_script, b"0\n" if self._call(stopped) else b"1\n")

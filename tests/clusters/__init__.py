@@ -1,0 +1,1 @@
+"""Tests on real batch systems; see `make test-clusters`."""
