@@ -223,7 +223,18 @@ def _choice(settings: ExecutorSettings, name: str) -> str:
 
 #: Resources of a rule that only a scheduler knows: their names begin so, or are these of the existing slurm plugin.
 _NATIVE = ("slurm_", "lsf_", "oar_")
-NATIVE = ("constraint", "cpus_per_task", "gres", "mem_mb_per_cpu", "qos", "clusters")
+NATIVE = (
+    "clusters",
+    "constraint",
+    "cpus_per_task",
+    "gpu",
+    "gpu_model",
+    "gres",
+    "mem_mb_per_cpu",
+    "nodes",
+    "qos",
+    "tasks",
+)
 
 #: Resources of ours that a rule may set; another one that starts alike is a slip of the pen.
 RESOURCES = ("ckpt", "ckpt_walltime", "ckpt_period", "ckpt_engine", "ckpt_files", "ckpt_later")

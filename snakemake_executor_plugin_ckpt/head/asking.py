@@ -65,10 +65,11 @@ class Asker:
         return quiet >= (SETTLED if watched.between_segments else SILENT)
 
     def _hasten(self, ids: Mapping[str, WatchedJob], known: Mapping[str, Liveness]) -> None:
+        # Also those whose record says that they run: a scheduler requeues by itself when a node dies.
         waiting = {
             job_id: excluded(watched.last_segments)
             for job_id, watched in ids.items()
-            if watched.between_segments and known.get(job_id) is Liveness.ALIVE
+            if watched.last_segments and known.get(job_id) is Liveness.ALIVE
         }
         if waiting:
             self._scheduler.hasten(list(waiting), waiting)

@@ -79,6 +79,7 @@ def test_a_full_disk_does_not_touch_the_image_before(tmp_path: Path) -> None:
         full.touch()
         job.folder.request("checkpoint")
         wait_for(lambda: any("No space left" in text for text in job.folder.segment(1).warnings))
+        wait_for(lambda: "checkpoint" not in job.folder.requests(), "the answer")
         assert job.folder.segment(1).failure is None
         os.kill(job.folder.segment(1).pid, signal.SIGKILL)
         job.wait()

@@ -125,7 +125,7 @@ def test_in_an_outage_it_is_asked_ever_more_rarely_and_then_as_before(cluster: C
 def test_a_requeued_job_that_waits_is_hastened_and_kept_off_nodes_that_failed(cluster: Cluster, clock: Time) -> None:
     clock.now = SILENT
     failed = [a_segment(1, outcome="saved"), a_segment(2, outcome="failed", failure="restore", host="bad")]
-    jobs = [Job("a", 0.0, [a_segment(1, outcome="saved")]), Job("b", 0.0, failed), Job("c", 0.0, [a_segment(1)])]
+    jobs = [Job("a", 0.0, [a_segment(1, outcome="saved")]), Job("b", 0.0, failed), Job("c", 0.0, [])]
     asker(cluster, clock).liveness(jobs)
     assert cluster.hastened == [{"a": (), "b": ("bad",)}]
 

@@ -26,4 +26,4 @@ class TestInterface(TestWorkflowsLocalStorageBase):  # type: ignore[misc]  # Sna
         return "ckpt"
 
     def get_executor_settings(self) -> ExecutorSettingsBase | None:
-        return ExecutorSettings(walltime="30s")
+        return ExecutorSettings(scheduler="local", walltime="30s")
