@@ -14,7 +14,18 @@ from types import TracebackType
 #: Wake-ups when nothing happens: a request written on another node shows no event here.
 IDLE = 10.0
 
-_HINTS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
+#: LSF's warning is SIGURG (see `schedulers.lsf_text`); what SIGTSTP and SIGCONT mean is for `suspending` to say.
+_HINTS = (
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGXCPU,
+    signal.SIGURG,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+)
 _IN_CLOEXEC_NONBLOCK = os.O_CLOEXEC | os.O_NONBLOCK
 _IN_MOVED_TO, _IN_CREATE = 0x80, 0x100
 
