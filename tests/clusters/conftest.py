@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from clusters.cluster import Site, down, shared_folder
+
+from .cluster import Site, down, shared_folder
 
 
 @pytest.fixture

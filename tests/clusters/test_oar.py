@@ -13,10 +13,11 @@ import pytest
 from helpers.waiting import wait_for
 from workflows.runs import Flow, numbers, until
 
-from clusters.cluster import ClusterJob, Site, expected, most_at_once
 from snakemake_executor_plugin_ckpt.errors import SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import oar, oar_text
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
+
+from .cluster import ClusterJob, Site, expected, most_at_once
 
 pytestmark = [pytest.mark.cluster, pytest.mark.criu]
 

@@ -15,8 +15,9 @@ import pytest
 from helpers.jobs import PLAIN
 from helpers.waiting import wait_for
 
-from clusters.cluster import ClusterJob, Site, expected, most_at_once
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
+
+from .cluster import ClusterJob, Site, expected, most_at_once
 
 pytestmark = pytest.mark.cluster
 
