@@ -23,6 +23,8 @@ _SPREAD = 0.2
 #: Looks for processes that were started while others were stopped.
 _LOOKS = 3
 _SUSPEND, _RESUME = signal.SIGTSTP, signal.SIGCONT
+#: Said early, to leave time for a save (Slurm: up to half a minute earlier than asked).
+_WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Suspension:
     def hear(self, got: Sequence[int], running: Running, times: Times) -> Heard:
         """Take note of signals, and let the payload go on if that is wished; what they mean for the segment."""
         mine = self._scheduler.suspends
-        others = any(number not in (_SUSPEND, _RESUME) for number in got)
+        # A job that is not saved has no use for a warning: it may be done before its walltime is.
+        ignored = (_SUSPEND, _RESUME) if self._can_save else (_SUSPEND, _RESUME, *_WARNINGS)
+        others = any(number not in ignored for number in got)
         self._other = self._other or others
         if mine and _RESUME in got:
             self._asked = False

@@ -21,7 +21,7 @@ from snakemake_executor_plugin_ckpt.schedulers.local import Local
 from snakemake_executor_plugin_ckpt.segment.suspending import Heard, Suspension
 from snakemake_executor_plugin_ckpt.segment.times import Times
 
-STOP, GO, OTHER = signal.SIGTSTP, signal.SIGCONT, signal.SIGUSR1
+STOP, GO, OTHER = signal.SIGTSTP, signal.SIGCONT, signal.SIGTERM
 
 
 class Suspending(Local):
@@ -109,3 +109,14 @@ def test_another_wish_to_save_wakes_a_payload_that_was_stopped(payload: Payload,
     assert hear(suspension, payload, times, OTHER) == Heard(save=True)
     assert not suspension.held
     wait_for(lambda: payload.state() in "RS", "a payload that runs")
+
+
+@pytest.mark.parametrize("warning", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG])
+def test_a_warning_ends_no_job_that_is_not_saved(
+    payload: Payload, times: Times, tmp_path: Path, warning: signal.Signals
+) -> None:
+    """Slurm warns up to half a minute earlier than asked, and such a job may be done before its walltime is."""
+    unsaved = Suspension(Suspending(tmp_path), False, {})
+    assert hear(unsaved, payload, times, warning) == Heard(save=False)
+    saved = Suspension(Suspending(tmp_path), True, {})
+    assert hear(saved, payload, times, warning) == Heard(save=True)
