@@ -18,6 +18,8 @@ from snakemake_executor_plugin_ckpt.cli import gc
 from snakemake_executor_plugin_ckpt.cli.main import main
 from snakemake_executor_plugin_ckpt.head.preflight import lease
 from snakemake_executor_plugin_ckpt.images import generations
+from snakemake_executor_plugin_ckpt.images.manifest import Manifest
+from snakemake_executor_plugin_ckpt.images.outputs import packs
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.records import Segment
 
@@ -406,3 +408,19 @@ def test_what_cannot_be_removed_is_a_problem(
     monkeypatch.setattr(durable, "remove_tree", refuse)
     found = collect(state, capsys, status=1)
     assert found["paths"] == [] and found["failed"][0]["reason"] == "cannot be removed: Permission denied"
+
+
+def test_copies_of_outputs_go_when_no_image_needs_them_and_not_before(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = History(state, KEY)
+    history.saved()
+    images_folder = history.folder.images_folder
+    partial = generations.begin(images_folder, 2)
+    (partial / packs.NEW).write_bytes(b"needed")
+    made = Manifest(KEY, history.job.attempt, "fp", 2, 1, "criu", "4.2", {}, 1000.0)
+    generations.commit(partial, images_folder, made, "0002-needed")
+    (images_folder / packs.FOLDER / "0001-idle").write_bytes(b"idle")
+    found = collect(state, capsys)
+    assert found["paths"] == [f"{KEY}/images/packs/0001-idle"]
+    assert (images_folder / packs.FOLDER / "0002-needed").read_bytes() == b"needed"
