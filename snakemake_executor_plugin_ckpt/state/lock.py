@@ -300,7 +300,8 @@ def _touched(path: Path) -> int | None:
 
 
 def _name(claim: StrictSoftFileClaim | None) -> str:
-    return "an unknown process" if claim is None else f"process {claim.pid} on {claim.hostname}"
+    # In a container filelock adds the name of its space of process numbers, which says nothing to a reader.
+    return "an unknown process" if claim is None else f"process {claim.pid} on {claim.hostname.partition('?')[0]}"
 
 
 def lives(claim: StrictSoftFileClaim) -> bool | None:
