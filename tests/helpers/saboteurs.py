@@ -58,34 +58,29 @@ class Clumsy(CriuEngine):
 
 
 class CriuKilled(CriuEngine):
-    """The criu of the verb in option `verb` is killed in its midst, once: it makes the file named by `struck`.
+    """The criu of a dump is killed in its midst, once: it makes the file named by `struck`.
 
-    Of dumps the first `after` are left alone; `moment` is how many steps (2 ms) of criu's are waited for.
+    The first `after` dumps are left alone; `moment` is how many steps (2 ms) of criu's are waited for.
     """
 
     saves = 0
 
     def save(self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float) -> SaveStats:
         self.saves += 1
-        if self.options["verb"] == "dump" and self.saves > int(self.options["after"]):
+        if self.saves > int(self.options["after"]):
             # When the first file of a process is there, criu's own code runs inside the payload.
             self._strike(lambda: any(folder.glob("*-1*.img")))
         return super().save(running, folder, frozen, stop, limit)
 
-    def restore(self, folder: Path, payload: Payload, limit: float) -> World:
-        if self.options["verb"] == "restore":
-            self._strike(lambda: True)
-        return super().restore(folder, payload, limit)
-
     def _strike(self, ready: Callable[[], bool]) -> None:
         struck = Path(self.options["struck"])
         if not struck.exists():
-            words = (self.options["verb"], ready, int(self.options.get("moment", "0")), struck)
+            words = (ready, int(self.options.get("moment", "0")), struck)
             threading.Thread(target=_kill_criu, args=words, daemon=True).start()
 
 
-def _kill_criu(verb: str, ready: Callable[[], bool], moment: int, struck: Path) -> None:
-    while not (found := [pid for pid in proc.descendants(os.getpid()) if _is_criu(pid, verb)]):
+def _kill_criu(ready: Callable[[], bool], moment: int, struck: Path) -> None:
+    while not (found := [pid for pid in proc.descendants(os.getpid()) if _is_dump(pid)]):
         time.sleep(0.001)
     struck.touch()
     while not ready() or (moment := moment - 1) >= 0:
@@ -96,9 +91,9 @@ def _kill_criu(verb: str, ready: Callable[[], bool], moment: int, struck: Path) 
     os.kill(found[0], signal.SIGKILL)
 
 
-def _is_criu(pid: int, verb: str) -> bool:
+def _is_dump(pid: int) -> bool:
     words = proc.command_line(pid).split()
-    return words[1:2] == [verb] and "criu" in words[0]
+    return words[1:2] == ["dump"] and "criu" in words[0]
 
 
 class Torn(CriuEngine):
