@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from helpers.engines import Trial
+from helpers.writers import Place
 
 #: Markers of tests that `make test` runs apart.
 APART = ("root", "cluster")
@@ -80,3 +82,19 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "state"
     monkeypatch.setenv("CKPT_STATE_DIR", str(path))
     return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A working directory, the images of what is written in it, and writers; all ended with the test."""
+    made = Place(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def dead() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid

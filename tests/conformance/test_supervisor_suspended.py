@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,8 +66,8 @@ def states(marker: str) -> set[str]:
     """Of the payload's processes that have a word in their environment."""
     found = set()
     for pid in processes_with(f"MARK={marker}\0"):
-        with suppress(AttributeError):
-            found.add(proc.read_stat(pid).state)  # type: ignore[union-attr]
+        if (stat := proc.read_stat(pid)) is not None:  # None: it has ended since
+            found.add(stat.state)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from snakemake_executor_plugin_ckpt.images.outputs.packs import PIECE
 from snakemake_executor_plugin_ckpt.images.outputs.snapshot import LARGE, Rewritten
 
 MANY = LARGE + 12345
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    made = Place(tmp_path)
-    yield made
-    made.end()
 
 
 def append(path: Path, content: bytes) -> None:
