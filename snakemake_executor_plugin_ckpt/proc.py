@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NUMBERS = re.compile(r"^NSpid:\s+(.*)$", re.MULTILINE)
+_TRACED = re.compile(r"^State:\s+(?P<state>.).*^TracerPid:\s+(?P<tracer>\d+)$", re.MULTILINE | re.DOTALL)
 _RESIDENT = re.compile(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", re.MULTILINE)
 
 
@@ -115,6 +116,26 @@ def _send(pids: set[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def held(pids: list[int]) -> bool:
+    """Whether a tracer holds every thread of these processes (proc_pid_status(5), TracerPid).
+
+    A tracer that dies lets all its threads go in the same moment (ptrace(2)), so who is held now stood still since he
+    was stopped. Zombies are nobody's to hold, but say nothing alone.
+    """
+    try:
+        threads = [_traced(thread) for pid in pids for thread in sorted(Path(f"/proc/{pid}/task").iterdir())]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return True in threads and False not in threads
+
+
+def _traced(thread: Path) -> bool | None:
+    """Whether a thread has a tracer; None for a zombie."""
+    found = _TRACED.search((thread / "status").read_text())
+    assert found is not None
+    return None if found["state"] in "ZX" else int(found["tracer"]) != 0
 
 
 def number_inside(pid: int) -> int | None:

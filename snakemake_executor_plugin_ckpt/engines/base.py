@@ -169,6 +169,14 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def holds(self, running: Running) -> bool:
+        """Whether the whole tree stands still, held by the save that is under way, and has since it was stopped.
+
+        To be asked in ``frozen``, after the tree's files were noted: the engine's program may have been killed
+        meanwhile, which lets the tree go on.
+        """
+
+    @abstractmethod
     def restore(self, folder: Path, payload: Payload, limit: float) -> Running:
         """Bring the tree in a folder back.
 

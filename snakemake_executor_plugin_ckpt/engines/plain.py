@@ -41,6 +41,10 @@ class Plain(Engine):
         """See `Engine.save`; always refused."""
         raise EngineError(self.unsavable(running)[0])
 
+    def holds(self, running: Running) -> bool:
+        """See `Engine.holds`."""
+        return False
+
     def restore(self, folder: Path, payload: Payload, limit: float) -> NoReturn:
         """See `Engine.restore`; always refused."""
         raise EngineError("a job with ckpt=0 has no image")

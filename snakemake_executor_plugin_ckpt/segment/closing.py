@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from snakemake_executor_plugin_ckpt.engines.base import Running
 from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE
 from snakemake_executor_plugin_ckpt.segment import patience
 from snakemake_executor_plugin_ckpt.state import durable
@@ -39,6 +40,13 @@ def exit_status(folder: JobFolder, status: int, until: float) -> int:
         return own
 
     return patience.outlast(write, until, "cannot write the exit status")
+
+
+def withdraw(folder: JobFolder, running: Running, until: float) -> None:
+    """End a tree whose newest image counts from now on, and not what the tree, or a rest of it, said since."""
+    running.kill()
+    with suppress(OSError):  # a disk that was gone all the time holds no such word either
+        patience.outlast(lambda: folder.exit_file.unlink(missing_ok=True), until, "cannot withdraw the exit status")
 
 
 def close(folder: JobFolder, segment: Segment, outcome: Outcome, until: float) -> None:

@@ -124,6 +124,9 @@ class Saver:
             if not pids:
                 raise EngineError("the payload is gone")  # its open files could not be noted
             outputs.freeze(pids)
+            if not self.engine.holds(running):
+                # What was noted is of a tree that ran: it does not belong to what the engine wrote.
+                raise EngineError(f"{self.engine.name} died, and with it what held the payload still")
             outputs.table.write(partial)
             if stop:
                 self._commit(outputs, packer, partial, generation)

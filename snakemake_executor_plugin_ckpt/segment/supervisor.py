@@ -239,6 +239,7 @@ class _Supervisor:
             self.answered("checkpoint")
             self.note()
             return None
+        closing.withdraw(self.folder, running, self.bound())
         self.segment.parked = parked or None
         self.close("saved")
         return 0 if parked else REQUEUE
@@ -302,9 +303,7 @@ class _Supervisor:
         dead = sum(not one.alive() for one in before)
         if not dead:
             return None
-        running.kill()
-        withdraw = self.folder.exit_file.unlink
-        patience.outlast(lambda: withdraw(missing_ok=True), self.bound(), "cannot withdraw the exit status")
+        closing.withdraw(self.folder, running, self.bound())
         reason = f"a save was killed in its midst, and {dead} of the job's processes may have died of it"
         return self.failed("killed", f"{reason}: the job goes back to its newest image")
 

@@ -242,10 +242,12 @@ def test_the_tree_stands_still_while_the_image_is_committed(trial: Trial, varian
     code = "import time\nwhile True:\n print(time.monotonic())\n time.sleep(0.001)"
     running = trial.launch(engine, trial.python(code))
     trial.wait_said("\n")
+    assert not engine.holds(running)
     sizes: list[int] = []
     found: list[list[int]] = []
 
     def look() -> None:
+        assert engine.holds(running)
         sizes.append(trial.log.stat().st_size)
         found.append(running.pids())
         signal.sigtimedwait([], 0.3)

@@ -95,6 +95,22 @@ def test_a_criu_that_is_killed_in_mid_dump_spoils_nothing(tmp_path: Path, reques
         assert_as_one_run(job)
 
 
+@pytest.mark.parametrize("request_", ["checkpoint", "park"])
+def test_a_tree_that_runs_on_since_criu_was_killed_while_it_held_it_is_no_image(tmp_path: Path, request_: str) -> None:
+    with local_job(tmp_path, count(), WATCHED, engine_place=f"{PLACE}Let") as job:
+        chain = Chain(job)
+        chain.until(lambda: "\n5\n" in job.said())
+        checkpoint(job)
+        wait_for_text(job.folder.payload_log, "\n10\n")
+        job.folder.request("park" if request_ == "park" else "checkpoint")
+        wait_for(lambda: job.folder.segment(1).outcome != "running", "the end of the segment")
+        for name in ("park", "checkpoint"):
+            job.folder.clear_request(name)
+        assert chain.end().reason == "the job ended with exit status 7"
+        assert [segment.restored_from for segment in job.folder.segments()] == [None, 1]
+        assert_as_one_run(job)
+
+
 def test_what_a_torn_tree_says_is_withdrawn_and_the_next_segment_restores(tmp_path: Path) -> None:
     with local_job(tmp_path, count(), WATCHED, engine_place=f"{PLACE}Torn") as job:
         chain = Chain(job)

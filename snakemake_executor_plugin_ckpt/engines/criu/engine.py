@@ -14,6 +14,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Payload, Probe, Running, SaveStats
 from snakemake_executor_plugin_ckpt.engines.criu import commands, locate, shm, trial, unsavable, writeback
 from snakemake_executor_plugin_ckpt.engines.criu.stages import Stages
@@ -110,19 +111,26 @@ class CriuEngine(Engine):
             argv = self.criu.dump(running.payload, folder, stages.folder, stages.script, stop)
             command = self._command(argv, stages.folder, stages.environment)
             stages.watch(running, command, complete, limit, lambda: writeback.begin(folder))
-            if stages.error is not None:
-                raise stages.error
             # From the commit of an image that is to stop the tree on, there is no way back: criu may have ended
             # a part of it already. What is left is the caller's to kill.
-            if stages.status != 0 and not (stop and stages.accepted):
+            done = stop and stages.accepted
+            if os.WIFSIGNALED(stages.status) and not done:
+                _keep_log(stages.folder, folder)
+                failure = stages.error or _failure(stages.folder, "criu dump", stages.status)
+                raise Halfway(str(failure)) from stages.error
+            if stages.error is not None:
+                raise stages.error
+            if stages.status != 0 and not done:
                 _keep_log(stages.folder, folder)
                 failure = _failure(stages.folder, "criu dump", stages.status)
-                if os.WIFSIGNALED(stages.status):
-                    raise Halfway(str(failure))
                 # What /proc shows names the process, and what criu itself has no word for.
                 findings = self.unsavable(running)
                 raise Unsavable(findings) if findings else failure
         return SaveStats(dump=dumped - begin, frozen=time.monotonic() - begin)
+
+    def holds(self, running: Running) -> bool:
+        """See `Engine.holds`; criu holds the threads by ptrace until its last script is done."""
+        return proc.held(running.pids())
 
     def restore(self, folder: Path, payload: Payload, limit: float) -> World:
         """See `Engine.restore`."""
