@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import steps
+from helpers.chains import Chain
 from helpers.jobs import local_job
 from helpers.steps import BEHAVIOURS, STEPS
 from helpers.waiting import wait_for
@@ -64,3 +65,21 @@ def test_a_crash_after_a_save_changes_no_byte(tmp_path: Path, behaviour: str, sa
         last = job.wait()[-1]
         assert (last.restored_from, last.exit) == (1, 0), (last, job.said())
         assert (files_in(job.work), job.said()) == uninterrupted(behaviour, tmp_path)
+
+
+def test_a_named_pipe_that_was_removed_between_two_segments_is_there_again(tmp_path: Path) -> None:
+    """As Snakemake removes those between the jobs of a group, when the group's chain failed and is to be resumed."""
+    command = (
+        "mkfifo stream; (n=0; while [ $n -lt 20 ]; do n=$((n + 1)); echo $n; sleep 0.1; done) > stream & "
+        "while read line; do echo got $line; done < stream"
+    )
+    with local_job(tmp_path, command) as job:
+        chain = Chain(job)
+        chain.until(lambda: "got 3\n" in job.said())
+        job.folder.request("park")
+        wait_for(lambda: job.folder.segment(1).outcome == "saved", "the save")
+        (job.work / "stream").unlink()
+        job.folder.clear_request("park")
+        assert chain.end().action == "succeed"
+        assert job.folder.segment(2).restored_from == 1
+        assert job.said() == "".join(f"got {number}\n" for number in range(1, 21))

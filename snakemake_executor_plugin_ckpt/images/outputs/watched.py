@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -119,7 +120,7 @@ class Openers:
 
 
 def opened(pids: Iterable[int]) -> dict[str, Openers]:
-    """Every file that the processes of a tree have open, by its path; to be asked while the tree stands still."""
+    """Every file and fifo that a tree has open, by its path; to be asked while the tree stands still."""
     found: dict[str, Openers] = {}
     for pid in pids:
         with suppress(OSError):
@@ -146,7 +147,13 @@ def shadows(pids: Iterable[int]) -> Iterator[str]:
 
 def _add_descriptor(found: dict[str, Openers], pid: int, number: str) -> None:
     path = os.readlink(f"/proc/{pid}/fd/{number}")
-    if not _is_ours(path) or not os.path.isfile(path):
+    if not _is_ours(path):
+        return
+    mode = os.stat(path).st_mode
+    if stat.S_ISFIFO(mode):
+        # criu opens it by its name; Snakemake removes one that it made between two jobs when they fail.
+        found.setdefault(path, Openers())
+    if not stat.S_ISREG(mode):
         return
     flags, position = _info(Path(f"/proc/{pid}/fdinfo/{number}").read_text())
     opener = found.setdefault(path, Openers())
