@@ -18,6 +18,8 @@ from snakemake_executor_plugin_ckpt.state.records import Segment
 
 #: Batch jobs in a row that ended without running anything before the job is given up.
 NEVER_STARTED = 3
+#: Submissions in a row that the scheduler may refuse; the head waits ever longer between them, about an hour in all.
+REFUSALS = 10
 #: Restores in a row that may fail: two of the newest image, two of the one before.
 RESTORES = 4
 #: Segments in a row that may end by a kill from outside or another error.
@@ -55,6 +57,7 @@ def decide(
     batch_job: Liveness | None,
     unstarted: int,
     policy: Policy,
+    refusals: Sequence[str] = (),
 ) -> Step:
     """The next step of a job.
 
@@ -73,6 +76,8 @@ def decide(
         Batch jobs submitted since the last segment that is on record.
     policy
         The job's policy.
+    refusals
+        What the scheduler said to submissions since then that it refused, in a row, oldest first.
     """
     last = segments[-1] if segments else None
     alive = batch_job in (Liveness.ALIVE, Liveness.UNKNOWN)
@@ -93,8 +98,11 @@ def decide(
         return Step("fail", reason)
     if unstarted >= NEVER_STARTED:
         return Step("fail", f"{unstarted} batch jobs in a row ended without starting; see the logs of the job folder")
+    if len(refusals) >= REFUSALS:
+        last_words = f"{len(refusals)} submissions in a row were refused, the last one: {refusals[-1]}"
+        return Step("fail", f"{last_words}. The images are kept")
     # A second try asks for no other node: the first may have been refused because there is none.
-    avoid = () if unstarted else (*excluded(segments), *([last.host] if last is not None and lost else []))
+    avoid = () if unstarted or refusals else (*excluded(segments), *([last.host] if last is not None and lost else []))
     return Step("submit", _why(last, lost), avoid)
 
 

@@ -47,5 +47,9 @@ class SchedulerError(CkptError):
     """The scheduler did not do, or did not answer, what it was asked."""
 
 
+class NoAnswer(SchedulerError):
+    """The scheduler was not reached, or said nothing in time. It may have done what it was asked."""
+
+
 class StateError(CkptError):
     """The job folder cannot be read or written as it must be."""

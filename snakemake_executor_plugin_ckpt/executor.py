@@ -19,12 +19,12 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_ckpt.chain import Step
-from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError
+from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError, NoAnswer
 from snakemake_executor_plugin_ckpt.head import interrupt, narrate, preflight, snakejob
 from snakemake_executor_plugin_ckpt.head.asking import Asker
 from snakemake_executor_plugin_ckpt.head.others import check_files
 from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
-from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
+from snakemake_executor_plugin_ckpt.head.watched import WatchedJob, stop
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, load_scheduler
 from snakemake_executor_plugin_ckpt.settings import ExecutorSettings, base_policy, policy_for
@@ -36,6 +36,8 @@ from snakemake_executor_plugin_ckpt.state.records import Job
 _LOCAL_ROUND, _SHARED_ROUND = 0.5, 5.0
 #: Seconds that a batch job may take to end when its rule was changed.
 _STOP_LIMIT = 120.0
+#: Seconds after Ctrl-C that a submission under way has to come to its end.
+_LAST_STEP = 3.0
 #: Rounds of trouble (a full, absent or slow disk, a scheduler that does not answer) between two messages of it.
 _SAY_EVERY = 30
 #: A rule's `retries` are for the head, which asks for other resources with each attempt; but the in-job Snakemake
@@ -59,11 +61,13 @@ class Executor(RemoteExecutor):
         self._step_lock = threading.Lock()
         try:
             self._base: Policy = base_policy(settings)
-            for rule, resources in snakejob.fixed_resources(workflow):
-                policy_for(self._base, rule, resources, threads=1)
+            known = snakejob.fixed_resources(workflow)
+            policies = [(rule, policy_for(self._base, rule, resources, threads=1)) for rule, resources in known]
             self._state_dir = preflight.open_state_dir(settings.state_dir, self._workdir)
             self._scheduler = load_scheduler(self._base.scheduler_place, self._state_dir)
             self._asker = Asker(self._scheduler)
+            for rule, policy in policies:
+                preflight.check_resources(rule, policy, self._scheduler)
             preflight.check(self._base, self._scheduler)
             self._lease = preflight.lease(self._state_dir, self._workdir, logger.warning)
         except CkptError as error:
@@ -78,17 +82,38 @@ class Executor(RemoteExecutor):
         watched, external = None, None
         try:
             watched = self._open(job)
+            self._watched[watched.job.key] = watched  # by now, for a Ctrl-C while it is submitted
             self._take_up(watched)
-            external = watched.job_id
+            external = None if watched.unanswered else watched.job_id
+        except NoAnswer as error:
+            self._wait_for_scheduler(error)
         except (CkptError, OSError) as error:
-            if watched is None or _is_settled(watched):
+            if watched is None or watched.can_be_refused():
+                self._forget(watched)
                 self._refuse(job, error)
                 return
-            self._tell_trouble(watched, error)  # it runs: to watch it needs no answer now
-        self._watched[watched.job.key] = watched
-        self.report_job_submission(SubmittedJobInfo(job, external_jobid=external, aux={"key": watched.job.key}))
+            self._tell_trouble(watched, error)  # to watch it needs no answer now
+        key = watched.job.key if watched else None  # None: see _open_late
+        self.report_job_submission(SubmittedJobInfo(job, external_jobid=external, aux={"key": key}))
+
+    def _open_late(self, info: SubmittedJobInfo) -> bool:
+        """Open a job that has an earlier chain, of which nothing could be known when it came; whether it failed now."""
+        if not self._asker.outage.over:
+            return False
+        try:
+            watched = self._open(info.job)
+            self._watched[watched.job.key] = watched
+            info.aux["key"] = watched.job.key
+        except NoAnswer as error:
+            self._wait_for_scheduler(error)
+        except (CkptError, OSError) as error:
+            self._fail(info, error, self._stop_writing(info.job, error))
+            return True
+        return False
 
     def _take_up(self, watched: WatchedJob) -> None:
+        if not self._asker.can_step(watched):
+            return
         known = self._asker.at_once(watched)
         step = watched.next_step(known)
         if step.action == "fail":
@@ -103,11 +128,14 @@ class Executor(RemoteExecutor):
         info = SubmittedJobInfo(job)
         self.report_job_submission(info, register_job=False)
         self._take_out(info)
+        self._fail(info, error, chains)
+
+    def _fail(self, info: SubmittedJobInfo, error: CkptError | OSError, chains: list[WatchedJob]) -> None:
         if isinstance(error, BadSetting):
-            snakejob.give_up(job)
+            snakejob.give_up(info.job)
         with suppress(OSError):
             for watched in chains:
-                self._keep_outputs(watched, job)
+                self._keep_outputs(watched, info.job)
         self._report(info, f"{error} ")
 
     def _stop_writing(self, job: JobExecutorInterface, error: CkptError | OSError) -> list[WatchedJob]:
@@ -139,6 +167,7 @@ class Executor(RemoteExecutor):
         """The job's folder: the one of an unfinished chain with the same code and inputs, else begun anew."""
         rule, mine = snakejob.name_of(job), snakejob.watched_of(job, self._workdir)
         policy = policy_for(self._base, rule, dict(job.resources), job.threads)
+        preflight.check_resources(rule, policy, self._scheduler)
         check_files(policy.files, rule, mine, self.workflow.dag.jobs, self._workdir)
         key = snakejob.key_of(job, self._workdir)
         folder = JobFolder(self._state_dir / key)
@@ -153,11 +182,16 @@ class Executor(RemoteExecutor):
             if old is not None and self._goes_on(folder, old, old.fingerprint == fingerprint, job):
                 return self._attach(folder, policy)
             if old is not None:
-                WatchedJob(folder, self._scheduler).stop(_STOP_LIMIT)
+                self._stop([WatchedJob(folder, self._scheduler)])
                 if old.fingerprint != fingerprint and folder.exit_status() is None:
                     self._narrator.stale(old)
             self._begin(folder, key, job, policy, fingerprint, old)
         return WatchedJob(folder, self._scheduler)
+
+    def _stop(self, chains: list[WatchedJob]) -> None:
+        if not self._asker.outage.over and any(watched.submission for watched in chains):
+            raise NoAnswer("whether an earlier batch job runs cannot be asked now")
+        stop(chains, _STOP_LIMIT)
 
     def _uncover(self, watched: WatchedJob, job: JobExecutorInterface) -> None:
         """Put a job's outputs back in their places, marked as incomplete before the first one is seen there."""
@@ -180,7 +214,7 @@ class Executor(RemoteExecutor):
         """
         if self._makers is None:
             self._makers = preflight.unfinished(self._state_dir, self._workdir)
-        files = snakejob.watched_of(job, self._workdir)
+        files, attached, ended = snakejob.watched_of(job, self._workdir), None, []
         for path in {self._makers[file] for file in files if file in self._makers and self._makers[file].name != key}:
             folder = JobFolder(path)
             with folder.lock():
@@ -190,12 +224,15 @@ class Executor(RemoteExecutor):
                 self._uncover(WatchedJob(folder, self._scheduler), job)
                 fingerprint = snakejob.fingerprint_of(job, self._workdir, policy.engine, set(old.watched))
                 if self._goes_on(folder, old, snakejob.covers(old.fingerprint, fingerprint), job):
-                    return self._attach(folder, policy)
+                    attached = self._attach(folder, policy)
+                    break
                 if old.key not in self._watched:
-                    WatchedJob(folder, self._scheduler).stop(_STOP_LIMIT)
-                    if folder.exit_status() is None:
-                        self._narrator.stale(old)
-        return None
+                    ended.append(WatchedJob(folder, self._scheduler))
+        self._stop(ended)
+        for watched in ended:
+            if watched.folder.exit_status() is None:
+                self._narrator.stale(watched.job)
+        return attached
 
     def _goes_on(self, folder: JobFolder, old: Job, unchanged: bool, job: JobExecutorInterface) -> bool:
         if not unchanged or old.acknowledged:
@@ -247,8 +284,9 @@ class Executor(RemoteExecutor):
         if step.action == "lost":
             watched.folder.declare_lost(watched.segments()[-1].number, step.reason)
             step = watched.next_step(known)
-        if step.action == "submit":
+        if step.action == "submit" and self._asker.outage.over and watched.refused.over:
             watched.submit(step)
+            self._asker.outage.succeeded()
 
     # -- watching --------------------------------------------------------------------------------------------------
 
@@ -256,19 +294,25 @@ class Executor(RemoteExecutor):
         """Look at all jobs once; one question to the scheduler for all of them."""
         # Two jobs can be parts of one chain, of a group that was larger: see _regrouped.
         infos = [info for info in active_jobs if info.aux]
-        watched = {info.aux["key"]: self._watched[info.aux["key"]] for info in infos}
+        watched = {key: self._watched[key] for key in (info.aux["key"] for info in infos) if key}
         async with self.status_rate_limiter:
             known = self._asker.liveness(list(watched.values()))
         for info in infos:
             # A job that is being parked must not get a next segment in the same moment.
             with self._step_lock:
-                over = not self._ending and self._advance(watched[info.aux["key"]], info, known)
+                over = not self._ending and self._advance(watched.get(info.aux["key"]), info, known)
             if not over:
                 yield info
+        if not self._asker.outage.failing:
+            self._narrator.answers(self._scheduler.name)
 
-    def _advance(self, watched: WatchedJob, info: SubmittedJobInfo, known: dict[str, Liveness]) -> bool:
+    def _advance(self, watched: WatchedJob | None, info: SubmittedJobInfo, known: dict[str, Liveness]) -> bool:
         """Do the next step of a job; whether it is over."""
+        if watched is None:
+            return self._open_late(info)
         try:
+            if not self._asker.can_step(watched):
+                return False
             step = watched.next_step(known)
             self._narrator.progress(watched)
             match step.action:
@@ -289,15 +333,22 @@ class Executor(RemoteExecutor):
                     self._submit_if(watched, step, known)
                 case _:
                     self._submit_if(watched, step, known)
+        except NoAnswer as error:
+            self._wait_for_scheduler(error)
         except (CkptError, OSError) as error:
             # Never out of here: an exception would end the workflow and leave the jobs to themselves.
             self._tell_trouble(watched, error)
         return False
 
     def _tell_trouble(self, watched: WatchedJob, error: CkptError | OSError) -> None:
-        if self._trouble % _SAY_EVERY == 0:
+        refused = str(error) == watched.refusal  # that is rare: see WatchedJob.refused
+        if refused or self._trouble % _SAY_EVERY == 0:
             self.logger.warning(f"ckpt: {watched.job.key}: {error}; looking again")
         self._trouble += 1
+
+    def _wait_for_scheduler(self, error: NoAnswer) -> None:
+        self._asker.outage.failed()
+        self._narrator.outage(self._scheduler.name, error)
 
     def _report_failure(self, watched: WatchedJob, info: SubmittedJobInfo, step: Step) -> None:
         if not step.retry:
@@ -312,8 +363,9 @@ class Executor(RemoteExecutor):
             self.logger.error(f"ckpt: {snakejob.name_of(info.job)}: {message}")
         self.report_job_error(info, msg=message, aux_logs=logs or [])
 
-    def _forget(self, watched: WatchedJob) -> None:
-        self._watched.pop(watched.job.key, None)
+    def _forget(self, watched: WatchedJob | None) -> None:
+        if watched:
+            self._watched.pop(watched.job.key, None)
 
     def _take_out(self, info: SubmittedJobInfo) -> None:
         with self.lock, suppress(ValueError):  # the status thread has it already, and passes it over
@@ -323,10 +375,14 @@ class Executor(RemoteExecutor):
 
     def cancel(self) -> None:
         """Ctrl-C, or an error of the workflow: park, leave or end the jobs, by ``--ckpt-on-interrupt``."""
-        with self._step_lock:
-            self._ending = True
+        self._ending = True
+        if not self._step_lock.acquire(timeout=_LAST_STEP):
+            self._scheduler.leave()  # it does not answer; what was just submitted parks, or is found by its name later
+            self._step_lock.acquire()
+        self._step_lock.release()
         # Not active_jobs: that list is empty while a round is under way.
         interrupt.end(list(self._watched.values()), self._on_interrupt, self.logger)
+        self._scheduler.leave()  # a question that nobody needs an answer to any more
         self.shutdown()
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
@@ -336,11 +392,3 @@ class Executor(RemoteExecutor):
         """See `RemoteExecutor.shutdown`."""
         super().shutdown()
         self._lease.release()
-
-
-def _is_settled(watched: WatchedJob) -> bool:
-    """Whether it is sure that no segment of a job runs."""
-    try:
-        return watched.settled()
-    except (CkptError, OSError):
-        return False

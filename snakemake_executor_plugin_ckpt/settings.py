@@ -288,7 +288,11 @@ def _later(option: str, value: object) -> dict[str, str]:
     if value is None:
         return {}
     found = {}
-    for part in shlex.split(str(value)):
+    try:
+        parts = shlex.split(str(value))
+    except ValueError as error:
+        raise BadSetting(option, value, f"it is not shell words: {error}") from None
+    for part in parts:
         name, equals, text = part.partition("=")
         if not equals or not (name in ("runtime", "mem_mb", *NATIVE) or name.startswith(_NATIVE)):
             remedy = "write name=value, with blanks between, where a name is runtime, mem_mb or one of the scheduler's"

@@ -97,7 +97,8 @@ class _Collector:
         self.result = Result(str(root), dry_run)
 
     def run(self) -> Result:
-        keepers = litter.keepers(self.root)  # before the jobs: whose record is here by now has its job on record
+        # Before the jobs: whose record is here by now has its job on record.
+        keepers, names = litter.keepers(self.root), litter.names(self.root)
         known, unreadable = facts.read_all(self.root)
         self.result.failed += [Left(folder, f"cannot be read: {reason}") for folder, reason in unreadable.items()]
         needed = {one.name for job in known if not litter.finished(job) for one in job.submissions}
@@ -105,6 +106,9 @@ class _Collector:
             for keeper in keepers:
                 if keeper.path.stem not in needed and keeper.gone:
                     self.remove(keeper.thing())
+            for path in names:
+                if path.name not in needed:
+                    self.remove(Thing(str(path), litter.size(path), "no unfinished job has a batch job of that name"))
         for job in known:
             try:
                 self.job(job)

@@ -23,8 +23,11 @@ LINK = "it is a link, or lies behind one: links are not followed"
 
 _HALF_MADE = re.compile(r"\.\d{4,}\.partial|\..+\.removed\..+\.\d+")
 _STALE = "a write that was interrupted"
+#: Folders in which schedulers that know no unique names keep those that were used, each an empty file.
+_NAMES = (".lsf", ".oar", ".slurm")
+_NAME = re.compile(r"ckpt-.+-\d{4,}-[0-9a-f]{6}")
 #: Folders of the state directory that are of no single job.
-_NOT_OF_ONE = (".local", ".heads")
+_NOT_OF_ONE = (".local", ".heads", *_NAMES)
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,18 @@ def keepers(root: Path) -> list[Keeper]:
             with suppress(FileNotFoundError):
                 found.append(Keeper(path, _keeper_gone(path)))
     return found
+
+
+def names(root: Path) -> list[Path]:
+    """All names under which batch jobs were submitted to schedulers that know no unique names.
+
+    Parameters
+    ----------
+    root
+        The state directory.
+    """
+    found = (path for folder in _NAMES for path in _entries(root / folder))
+    return [path for path in found if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink()]
 
 
 def _keeper_gone(path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 What a job does is in its records, which cost nobody anything. The scheduler is asked whether a batch job still
 lives when that would change what is next: its segment is over and no next one has begun, or nothing was heard of it
-for a while. When no answer comes, the next question waits longer.
+for a while. When no answer comes, the next question waits longer, and so does what else needs an answer: submissions,
+and look-ups of those whose answer was lost.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from snakemake_executor_plugin_ckpt.chain import excluded
-from snakemake_executor_plugin_ckpt.errors import CkptError
+from snakemake_executor_plugin_ckpt.errors import CkptError, NoAnswer
+from snakemake_executor_plugin_ckpt.head.backoff import EVERY, Backoff
 from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Scheduler
 
 #: Seconds without a change of a job's records before its batch job is asked about; when its last segment is over.
 SILENT, SETTLED = 60.0, 5.0
-#: Seconds between two questions; at most, in an outage.
-EVERY, OUTAGE = 20.0, 600.0
 
 
 class Asker:
@@ -30,29 +30,42 @@ class Asker:
         Who is asked.
     clock
         Seconds, monotonic.
+
+    Attributes
+    ----------
+    outage
+        Of submissions and look-ups, of all jobs together: a client that hears nothing is waited for up to minutes.
     """
 
     def __init__(self, scheduler: Scheduler, clock: Callable[[], float] = time.monotonic) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._next = 0.0
-        self._pause = EVERY
+        self._questions = Backoff(clock)
+        self.outage = Backoff(clock)
 
     def liveness(self, watched: Sequence[WatchedJob]) -> dict[str, Liveness]:
         """What is known in this round; a batch job that is not in it was not asked about."""
         asked = [one for one in watched if self._worth_asking(one)]
         now = self._clock()
-        if self._scheduler.shared and now < self._next:
+        if self._scheduler.shared and (now < self._next or not self._questions.over or not self.outage.over):
             return {}
-        ids = _ids(asked)
+        ids = self._ids(asked)
         if not ids:
             return {}
         known = self._scheduler.liveness(list(ids))
-        outage = all(found is Liveness.UNKNOWN for found in known.values())
-        self._pause = min(2 * self._pause, OUTAGE) if outage else EVERY
-        self._next = now + self._pause
+        self._next = now + EVERY
+        if all(found is Liveness.UNKNOWN for found in known.values()):
+            self._questions.failed()
+            return known
+        self._questions.succeeded()
+        self.outage.succeeded()
         self._hasten(ids, known)
         return known
+
+    def can_step(self, watched: WatchedJob) -> bool:
+        """Whether what is next for a job can be looked for now: not while its batch job cannot be looked up."""
+        return not watched.unanswered or self.outage.over
 
     def at_once(self, watched: WatchedJob) -> dict[str, Liveness]:
         """The same for one job that is taken up: where it costs nothing. Else a later round asks for all."""
@@ -74,14 +87,18 @@ class Asker:
         if waiting:
             self._scheduler.hasten(list(waiting), waiting)
 
-
-def _ids(watched: Sequence[WatchedJob]) -> dict[str, WatchedJob]:
-    found = {}
-    for one in watched:
-        try:
-            job_id = one.job_id
-        except (CkptError, OSError):
-            continue  # unknown for now
-        if job_id is not None:
-            found[job_id] = one
-    return found
+    def _ids(self, watched: Sequence[WatchedJob]) -> dict[str, WatchedJob]:
+        found = {}
+        for one in watched:
+            if not self.can_step(one):
+                continue
+            try:
+                job_id = one.job_id
+            except NoAnswer:
+                self.outage.failed()
+                continue
+            except (CkptError, OSError):
+                continue  # unknown for now
+            if job_id is not None:
+                found[job_id] = one
+        return found

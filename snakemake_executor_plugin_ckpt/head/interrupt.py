@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from snakemake_executor_plugin_ckpt.errors import CkptError
+from snakemake_executor_plugin_ckpt.errors import CkptError, NoAnswer
 from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
 
 #: Seconds beyond the time reserved for a save after which a job that does not park is left to itself.
@@ -48,14 +48,32 @@ def park(jobs: list[WatchedJob], logger: Any) -> None:
 def _cancel(jobs: list[WatchedJob], logger: Any) -> None:
     logger.info(f"ckpt: ending {_count(jobs)}; the next run goes on from their last images, where there are any")
     for job in jobs:
+        with suppress(OSError):
+            job.folder.request("cancel")
+    ids = _ids(jobs, logger)
+    if not ids:
+        return
+    try:
+        jobs[0].scheduler.cancel(ids)
+    except (CkptError, OSError) as error:
+        logger.warning(f"ckpt: not all jobs could be cancelled: {error}")
+
+
+def _ids(jobs: list[WatchedJob], logger: Any) -> list[str]:
+    """The batch jobs of jobs. Where the scheduler does not answer, none is looked up after the first."""
+    found, silent = [], False
+    for job in jobs:
         try:
-            with suppress(OSError):
-                job.folder.request("cancel")
+            if silent and job.unanswered:
+                continue
             job_id = job.job_id
-            if job_id is not None:
-                job.scheduler.cancel([job_id])
-        except CkptError as error:
-            logger.warning(f"ckpt: {job.job.key} could not be cancelled: {error}")
+        except (CkptError, OSError) as error:
+            silent = silent or isinstance(error, NoAnswer)
+            logger.warning(f"ckpt: whether {job.job.key} was submitted is not known: {error}")
+            continue
+        if job_id is not None:
+            found.append(job_id)
+    return found
 
 
 def _count(jobs: list[WatchedJob]) -> str:

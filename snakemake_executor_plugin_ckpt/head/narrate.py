@@ -20,6 +20,7 @@ class Narrator:
     def __init__(self, logger: Any) -> None:
         self._logger = logger
         self._said: set[tuple[str, int, str]] = set()
+        self._outage = False
 
     def attached(self, watched: WatchedJob, step: Step) -> None:
         """A job whose folder was there already."""
@@ -34,6 +35,21 @@ class Narrator:
                 "lost": "its last segment was lost",
             }
             self._logger.info(f"ckpt: {_name(watched.job)} was found: {what.get(step.action, step.reason)}")
+
+    def outage(self, scheduler: str, error: object) -> None:
+        """The scheduler does not answer: once an outage."""
+        if not self._outage:
+            self._logger.warning(
+                f"ckpt: {scheduler} does not answer: {error}. Jobs that are to be submitted wait until it does; what "
+                "runs goes on"
+            )
+        self._outage = True
+
+    def answers(self, scheduler: str) -> None:
+        """The scheduler answers, perhaps again."""
+        if self._outage:
+            self._logger.info(f"ckpt: {scheduler} answers again")
+        self._outage = False
 
     def stale(self, old: Job) -> None:
         """A job whose images no longer fit."""

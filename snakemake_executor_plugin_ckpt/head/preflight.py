@@ -10,10 +10,11 @@ from pathlib import Path
 from snakemake_executor_plugin_ckpt.engines.base import load_engine
 from snakemake_executor_plugin_ckpt.errors import BadSetting, EngineError
 from snakemake_executor_plugin_ckpt.head.lease import Lease
+from snakemake_executor_plugin_ckpt.head.watched import request_of
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Scheduler
 from snakemake_executor_plugin_ckpt.state import durable
-from snakemake_executor_plugin_ckpt.state.folder import job_folders
+from snakemake_executor_plugin_ckpt.state.folder import JobFolder, job_folders
 
 
 def default_state_dir(workdir: str) -> Path:
@@ -69,6 +70,21 @@ def check(policy: Policy, scheduler: Scheduler) -> None:
             "this machine cannot save jobs: " + "; ".join(probe.problems) + ". `ckpt doctor` tells more; "
             "--ckpt-engine none runs the jobs without saving them"
         )
+
+
+def check_resources(rule: str, policy: Policy, scheduler: Scheduler) -> None:
+    """Refuse resources for the scheduler alone which it could never be told, of the first segment and of later ones.
+
+    Raises
+    ------
+    BadSetting
+        With the rule and the resource.
+    """
+    for one in (policy, policy.of_later_segments()):
+        try:
+            scheduler.check(request_of(one, JobFolder(scheduler.state_dir / "job"), "ckpt-job", "/"))
+        except BadSetting as error:
+            raise BadSetting(f"rule {rule}, {error.option}", error.value, error.remedy) from None
 
 
 def unfinished(state_dir: Path, workdir: str) -> dict[str, Path]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from snakemake_executor_plugin_ckpt import chain, faults
-from snakemake_executor_plugin_ckpt.errors import SchedulerError, StateError
+from snakemake_executor_plugin_ckpt.errors import CkptError, NoAnswer, SchedulerError, StateError
+from snakemake_executor_plugin_ckpt.head.backoff import Backoff
 from snakemake_executor_plugin_ckpt.policy import Policy
-from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, Scheduler
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, Scheduler, pauses
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment, Submission
+
+#: Longest pause (s) between two looks at batch jobs that are to end: of this machine's own, and where others ask too.
+_LOCAL_PAUSE, _SHARED_PAUSE = 0.1, 2.0
 
 
 class WatchedJob:
@@ -25,6 +29,13 @@ class WatchedJob:
         The job's folder, with its job file.
     scheduler
         Who runs its segments.
+
+    Attributes
+    ----------
+    refusal
+        What the scheduler said if it refused the newest submission of this head.
+    refused
+        When the next submission may be tried, if it did.
     """
 
     def __init__(self, folder: JobFolder, scheduler: Scheduler) -> None:
@@ -38,6 +49,8 @@ class WatchedJob:
         #: When something new was last heard of the job (s, monotonic clock), and its segments as they were then.
         self.heard = time.monotonic()
         self.last_segments: list[Segment] = []
+        self.refusal: str | None = None
+        self.refused = Backoff()
         self._over: dict[int, Segment] = {}
 
     def _newest_submission(self) -> Submission | None:
@@ -45,16 +58,23 @@ class WatchedJob:
         return mine[-1] if mine else None
 
     @property
+    def unanswered(self) -> bool:
+        """Whether a batch job was asked for, and it is not known whether there is one."""
+        return self.submission is not None and self.submission.job_id is None and self.submission.void is None
+
+    @property
     def job_id(self) -> str | None:
-        """The id of the newest batch job, looked up by its name if the answer to its submission was lost."""
-        if self.submission is None:
-            return None
-        if self.submission.job_id is None:
+        """The id of the newest batch job, looked up by its name if the answer to its submission was lost.
+
+        Also if it was refused: only what is not known by its name was surely not accepted.
+        """
+        if self.submission is not None and self.unanswered:
             found = self.scheduler.find(self.submission.name)
-            if found is None:
-                return None
-            self.submission = self.folder.submitted(self.submission, found)
-        return self.submission.job_id
+            if found is not None:
+                self.submission = self.folder.submitted(self.submission, found)
+            else:
+                self.submission = self.folder.void(self.submission, self.refusal or "")
+        return None if self.submission is None else self.submission.job_id
 
     def segments(self) -> list[Segment]:
         """The segments that count now; records of segments that are over are read once."""
@@ -90,7 +110,10 @@ class WatchedJob:
             last = segments[-1]
             lost = self._lost(last)
         self._hear(segments)
-        return chain.decide(segments, lost, self.folder.exit_status(), alive, self._unstarted(last), self.policy)
+        since = self._submitted_since(last)
+        unstarted = sum(one.void is None for one in since)
+        status = self.folder.exit_status()
+        return chain.decide(segments, lost, status, alive, unstarted, self.policy, _refusals(since))
 
     @property
     def between_segments(self) -> bool:
@@ -105,44 +128,50 @@ class WatchedJob:
     def _lost(self, segment: Segment | None) -> bool:
         return segment is not None and self.folder.lost(segment.number) is not None
 
-    def _unstarted(self, last: Segment | None) -> int:
-        """Batch jobs submitted since; by their numbers, because the clocks of head and nodes need not agree."""
+    def _submitted_since(self, last: Segment | None) -> list[Submission]:
+        """Submissions since the last segment's own; by numbers, because the clocks of head and nodes need not agree."""
         mine = [one for one in self.folder.submissions() if one.attempt == self.job.attempt]
         started = self.job.submitted or 0
         if last is not None:
             # Its own, by the id too: a node may see a submission later than it is started by it (NFS).
             own = (one.number for one in mine if one.job_id == last.job_id)
             started = max(started, last.submission or 0, *own)
-        return sum(one.number > started for one in mine)
+        return [one for one in mine if one.number > started]
 
     def submit(self, step: chain.Step) -> None:
         """Submit a batch job for the next segment.
 
         Raises
         ------
-        SchedulerError
-            It was refused, or no answer came; in the second case the next look finds it by its name.
+        NoAnswer
+            The next look finds it by its name, if it was accepted.
+        SchedulerError, BadSetting, OSError
+            It was refused, or could not even be said: see `refusal`.
         """
         self.submission = self.folder.intend(self.job.attempt, self.scheduler.name, step.reason)
-        # What one segment began, the next ones go on with: also where all before it are lost.
-        policy = self.policy.of_later_segments() if self.last_segments else self.policy
-        request = Request(
-            name=self.submission.name,
-            script=self.folder.run_script,
-            log=self.folder.logs_folder / f"batch-{self.submission.number:04d}.log",
-            walltime=policy.walltime,
-            grace=policy.grace,
-            threads=policy.threads,
-            mem_mb=policy.mem_mb,
-            extra=policy.extra,
-            exclude=step.exclude,
-            node_class=self._node_class(),
-            workdir=self.job.workdir,
-        )
-        job_id = self.scheduler.submit(request)
+        self.refusal = None
+        try:
+            job_id = self.scheduler.submit(self._request(self.submission, step))
+        except NoAnswer:
+            raise
+        except (CkptError, OSError) as error:
+            self.refusal = str(error)
+            self.refused.failed()
+            raise
+        self.refused.succeeded()
         faults.point("submit.answered")
         self.submission = self.folder.submitted(self.submission, job_id)
         self.heard = time.monotonic()
+
+    def _request(self, submission: Submission, step: chain.Step) -> Request:
+        # What one segment began, the next ones go on with: also where all before it are lost.
+        policy = self.policy.of_later_segments() if self.last_segments else self.policy
+        return replace(
+            request_of(policy, self.folder, submission.name, self.job.workdir),
+            log=self.folder.logs_folder / f"batch-{submission.number:04d}.log",
+            exclude=step.exclude,
+            node_class=self._node_class(),
+        )
 
     def _node_class(self) -> tuple[str, str] | None:
         """The kind of node on which the newest image was made, where the site has a name for it."""
@@ -200,24 +229,8 @@ class WatchedJob:
         self.folder.discard()
 
     def stop(self, limit: float) -> None:
-        """End the job's batch job and wait until it is gone.
-
-        Raises
-        ------
-        SchedulerError
-            It is still there after `limit` seconds.
-        """
-        job_id = self.job_id
-        if job_id is None:
-            return
-        self.folder.request("cancel")
-        self.scheduler.cancel([job_id])
-        until = time.monotonic() + limit
-        while self.scheduler.liveness([job_id])[job_id] is not Liveness.GONE:
-            if time.monotonic() > until:
-                raise SchedulerError(f"batch job {job_id} of {self.job.key} did not end within {limit:.0f} s")
-            time.sleep(0.1)
-        self.folder.clear_request("cancel")
+        """End the job's batch job and wait until it is gone; see `stop`."""
+        stop([self], limit)
 
     def check_scheduler(self) -> None:
         """Make sure that whether the job's segment lives can be asked.
@@ -234,10 +247,71 @@ class WatchedJob:
                 f"(batch job {last.job_id}). Start snakemake with that one, or again when this job is saved"
             )
 
+    def can_be_refused(self) -> bool:
+        """Whether it is sure that no segment of the job runs, and that there is no batch job of which nothing is known.
+
+        A refusal is taken at its word here.
+        """
+        try:
+            return self.settled() and (self.refusal is not None or not self.unanswered)
+        except (CkptError, OSError):
+            return False
+
     def settled(self) -> bool:
         """Whether no segment of the job runs."""
         last = self.folder.last_segment()
         return last is None or last.outcome != "running" or self.folder.lost(last.number) is not None
+
+
+def request_of(policy: Policy, folder: JobFolder, name: str, workdir: str) -> Request:
+    """What is asked of a scheduler for a segment, as far as the policy tells."""
+    return Request(
+        name=name,
+        script=folder.run_script,
+        log=folder.payload_log,
+        walltime=policy.walltime,
+        grace=policy.grace,
+        threads=policy.threads,
+        mem_mb=policy.mem_mb,
+        extra=policy.extra,
+        workdir=workdir,
+    )
+
+
+def stop(jobs: Sequence[WatchedJob], limit: float) -> None:
+    """End the batch jobs of jobs of one scheduler and wait until they are gone, with one question a round for all.
+
+    Raises
+    ------
+    NoAnswer
+        It is not known whether they are gone.
+    SchedulerError
+        One is still there after `limit` seconds.
+    """
+    ids = {job_id: job for job in jobs if (job_id := job.job_id) is not None}
+    if not ids:
+        return
+    scheduler = jobs[0].scheduler
+    for job in ids.values():
+        job.folder.request("cancel")
+    scheduler.cancel(list(ids))
+    until, pause = time.monotonic() + limit, pauses(_SHARED_PAUSE if scheduler.shared else _LOCAL_PAUSE)
+    left = list(ids)
+    while left := [one for one, found in scheduler.liveness(left).items() if found is not Liveness.GONE]:
+        if time.monotonic() > until:
+            error = SchedulerError if scheduler.liveness(left)[left[0]] is Liveness.ALIVE else NoAnswer
+            raise error(f"batch job {left[0]} of {ids[left[0]].job.key} did not end within {limit:.0f} s")
+        time.sleep(next(pause))
+    for job in ids.values():
+        job.folder.clear_request("cancel")
+
+
+def _refusals(submissions: Sequence[Submission]) -> list[str]:
+    """What the scheduler said to the newest of these, if it refused them; no answer is neither yes nor no."""
+    found: list[str] = []
+    for one in submissions:
+        found = [] if one.void is None else [*found, one.void] if one.void else found
+    return found
 
 
 def _gist(segments: list[Segment]) -> tuple[object, ...]:

@@ -6,14 +6,17 @@ that is in the job folder. On the node it says which batch job this is and when 
 
 from __future__ import annotations
 
+import math
+import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import plugins
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.errors import BadSetting, SchedulerError
+from snakemake_executor_plugin_ckpt.schedulers import commands
 
 ENTRY_POINTS = "snakemake_executor_plugin_ckpt.schedulers"
 
@@ -108,8 +111,19 @@ class Scheduler(ABC):
 
         Raises
         ------
-        SchedulerError
-            It was refused, or no answer came (then it may have been accepted: see `find`).
+        NoAnswer
+            It may have been accepted: see `find`.
+        SchedulerError, BadSetting
+            It was refused.
+        """
+
+    def check(self, request: Request) -> None:  # noqa: B027 - there may be nothing to look at
+        """Look at a request that is not submitted yet, and ask nobody.
+
+        Raises
+        ------
+        BadSetting
+            A resource in it (`extra`) has a value that can never be submitted.
         """
 
     @abstractmethod
@@ -119,7 +133,7 @@ class Scheduler(ABC):
         Raises
         ------
         SchedulerError
-            No answer.
+            It cannot be known now; a `NoAnswer` if the scheduler is not there to be asked.
         """
 
     @abstractmethod
@@ -149,6 +163,10 @@ class Scheduler(ABC):
             Of some of them, the nodes to avoid.
         """
 
+    def leave(self) -> None:
+        """The head is ending: have what its other threads ask now, or submit, be left behind without an answer."""
+        commands.leave()
+
     def requeue(self, allocation: Allocation, began: float) -> int:
         """On the node, as the last thing that a saved segment does: see to the next one; the exit status to end with.
 
@@ -176,6 +194,13 @@ class Scheduler(ABC):
         """
 
 
+def pauses(most: float, first: float = 0.1) -> Iterator[float]:
+    """Seconds between questions of one who waits: ever longer, so that who asks others costs them little."""
+    while True:
+        yield min(most, first)
+        first = min(most, 1.5 * first)
+
+
 def scheduler_names() -> list[str]:
     """All schedulers that are installed."""
     return plugins.names(ENTRY_POINTS)
@@ -198,3 +223,40 @@ def load_scheduler(place: str, state_dir: Path) -> Scheduler:
     """A scheduler from its place; see `plugins.load`."""
     made: Scheduler = plugins.load(place, SchedulerError, state_dir)
     return made
+
+
+# -- resources of a rule that are for a scheduler alone ----------------------------------------------------------------
+
+
+def words_of(name: str, text: str) -> list[str]:
+    """The words of a resource that holds further options.
+
+    Raises
+    ------
+    BadSetting
+        A quotation is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise BadSetting(f"resource {name}", text, f"it is not shell words: {error}") from None
+
+
+def check_numbers(extra: Mapping[str, str], *names: str) -> None:
+    """Refuse resources that are to be numbers and are not.
+
+    Raises
+    ------
+    BadSetting
+        With the first one that is not a number more than 0.
+    """
+    for name in names:
+        if name in extra and not _is_positive(extra[name]):
+            raise BadSetting(f"resource {name}", extra[name], "use a number more than 0")
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False

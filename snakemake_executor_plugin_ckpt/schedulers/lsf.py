@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import faults, proc
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import lsf_text as text
-from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Allocation, Liveness, Request, Scheduler
+from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Allocation, Liveness, Request, Scheduler, pauses
 from snakemake_executor_plugin_ckpt.schedulers.commands import Finished, run
 from snakemake_executor_plugin_ckpt.state import durable
 
@@ -65,9 +65,15 @@ class Lsf(Scheduler):
         said = _run(words, _SUBMIT_LIMIT)
         faults.point("submit.done")
         job_id = text.submitted_id(f"{said.stdout}\n{said.stderr}")
+        if job_id is None and said.status == 0:
+            raise NoAnswer(f"bsub gave no job id: {said.words}")
         if job_id is None:
-            raise SchedulerError(f"bsub failed (exit status {said.status}): {said.words}")
+            raise said.failure(text.OUTAGE)
         return job_id
+
+    def check(self, request: Request) -> None:
+        """See `Scheduler.check`."""
+        text.submission(request)
 
     @property
     def _folder(self) -> Path:
@@ -80,7 +86,7 @@ class Lsf(Scheduler):
         if found:
             return min(found, key=int)
         if said.status != 0 and not text.found_nothing(said.stderr):
-            said.checked()
+            said.checked(text.OUTAGE)
         if self._is_fresh(name):
             raise SchedulerError(f"LSF does not know {name} yet; it is waited for")
         return None
@@ -109,7 +115,7 @@ class Lsf(Scheduler):
         """See `Scheduler.cancel`; one that asked to go on just then is cancelled once more."""
         for some in _portions(job_ids):
             _kill(some)
-            until = time.monotonic() + _CANCEL
+            until, pause = time.monotonic() + _CANCEL, pauses(most=4 * _PAUSE, first=_PAUSE)
             while time.monotonic() < until:
                 said = _look(some)
                 found = text.seen(said.stdout, said.stderr)
@@ -117,7 +123,7 @@ class Lsf(Scheduler):
                     break
                 if back := [one for one in some if one in text.pending(said.stdout)]:
                     _kill(back)
-                time.sleep(_PAUSE)
+                time.sleep(next(pause))
 
     # -- the node --------------------------------------------------------------------------------------------------
 
@@ -169,9 +175,8 @@ def _look(job_ids: Sequence[str]) -> Finished:
 
 def _kill(job_ids: Sequence[str]) -> None:
     said = _run(["bkill", *job_ids])
-    bad = text.unkilled(f"{said.stdout}\n{said.stderr}")
-    if bad or not (said.stdout.strip() or said.stderr.strip()):
-        raise SchedulerError(f"bkill failed (exit status {said.status}): {' '.join(bad)[:400] or 'no message'}")
+    if text.unkilled(f"{said.stdout}\n{said.stderr}") or not (said.stdout.strip() or said.stderr.strip()):
+        raise said.failure(text.OUTAGE)
 
 
 def _end(job_id: str, walltime: float | None) -> float | None:

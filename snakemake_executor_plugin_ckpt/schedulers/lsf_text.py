@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from snakemake_executor_plugin_ckpt.errors import BadSetting
-from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Liveness, Request
+from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Liveness, Request, check_numbers, words_of
 
 #: Set for the batch job: its walltime in seconds, for when nobody can be asked.
 WALLTIME_VARIABLE = "CKPT_LSF_WALLTIME"
@@ -36,6 +36,15 @@ _ABSENT = re.compile(r"Job <(\d+)(?:\[\d+\])?> is not found")
 _NOTHING = re.compile(r"Job <.*> is not found|No (?:unfinished |matching )?job found", re.I)
 _ENDED = re.compile(r"Job <[^>]*>: (?:Job has already finished|No matching job found|Job is already finished)")
 _TOLD = re.compile(r"Job <[^>]*> is being (?:terminated|signaled|requeued)")
+#: What they say when LSF is away or takes nothing for the moment (page "Customize batch command messages" and those of
+#: the commands; OpenLava: lsb.err.c, ls_err.c); all else is a refusal.
+OUTAGE = re.compile(
+    r"LSF is down|Cannot connect to LSF|batch daemon .*not responding|batch system .*(?:down|not responding)"
+    r"|mbatchd is down|LIM is down|(?:LIM|RES) (?:is not|configuration is not) ready|Communication (?:time ?out|error)"
+    r"|Failed in sending/receiving|Retrying in \d+ seconds|query limit exceeded"
+    r"|Connection (?:refused|reset|timed out)|No route to host|Network is unreachable",
+    re.IGNORECASE,
+)
 _SUBMITTED = re.compile(r"Job <(\d+)> is submitted to ")
 
 #: Options of `bsub` that are set here, or would break a chain; with the way to have the same, if there is one.
@@ -204,6 +213,7 @@ def submission(request: Request) -> list[str]:
         A resource asks for what cannot be.
     """
     extra = request.extra
+    check_numbers(extra, "cpus_per_task", "mem_mb_per_cpu")
     words = ["bsub", "-J", request.name, "-Q", str(REQUEUE), "-r", "-o", "/dev/null", "-cwd", _folder(request.workdir)]
     if request.walltime is not None:
         limit, ahead = minutes(request.walltime), minutes(request.grace)
@@ -226,7 +236,7 @@ def _folder(path: str) -> str:
 
 
 def _threads(request: Request) -> int:
-    return int(request.extra.get("cpus_per_task", request.threads))
+    return math.ceil(float(request.extra.get("cpus_per_task", request.threads)))
 
 
 def _mem_mb(request: Request, threads: int) -> int | None:
@@ -308,11 +318,7 @@ def extra_words(text: str) -> list[str]:
     BadSetting
         It is no list of options, or holds one that is set here.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise BadSetting("resource lsf_extra", text, f"it is not shell words: {error}") from None
-    option = ""
+    words, option = words_of("lsf_extra", text), ""
     for word in words:
         if word.startswith("-"):
             _refuse_ours(word)

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import faults, proc
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import oar_text as text
-from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Allocation, Liveness, Request, Scheduler
+from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Allocation, Liveness, Request, Scheduler, pauses
 from snakemake_executor_plugin_ckpt.schedulers.commands import Finished, run
 from snakemake_executor_plugin_ckpt.state import durable
 
@@ -76,9 +76,13 @@ class Oar(Scheduler):
             job_id = text.submitted_id(done.stdout)
         faults.point("submit.done")
         if job_id is None:
-            raise SchedulerError(f"oarsub failed (exit status {done.status}): {done.words}")
+            raise done.failure(text.OUTAGE)
         # Whatever the status: one that has an id is in the data base, and starts (9: when the central daemon is back).
         return job_id
+
+    def check(self, request: Request) -> None:
+        """See `Scheduler.check`."""
+        text.submission(request, (), None)
 
     def _oarsub(self, request: Request, exclude: Sequence[str]) -> Finished:
         return _client(text.submission(request, exclude, os.environ.get(text.SHORTEST)))
@@ -119,16 +123,16 @@ class Oar(Scheduler):
     def _active(self, chains: Sequence[str]) -> list[text.Known]:
         wanted, found = set(chains), self._ask(text.active_of(chains))
         if not found:
-            raise SchedulerError("oarstat gave no answer")  # there are jobs, so one would be in it
+            raise NoAnswer("oarstat gave no answer")  # there are jobs, so one would be in it
         return [job for job in found if job.chain in wanted and job.state in text.ACTIVE]
 
     def _ask(self, condition: str, full: bool = False) -> list[text.Known]:
         """The jobs that fit an SQL condition, and perhaps one more."""
         argv = ["oarstat", *(["-f"] if full else []), "-J", "--sql", text.proved(condition)]
-        done = _client(argv).checked()
+        done = _client(argv).checked(text.OUTAGE)
         found = text.known_jobs(done.stdout)
         if not found and done.stderr.strip():
-            raise SchedulerError(f"oarstat failed: {done.words}")
+            raise done.failure(text.OUTAGE)
         return found
 
     # -- ending ------------------------------------------------------------------------------------------------------
@@ -137,19 +141,19 @@ class Oar(Scheduler):
         """See `Scheduler.cancel`."""
         numbers = [job_id for job_id in job_ids if job_id.isdecimal()]
         told: set[str] = set()
-        until = time.monotonic() + _CANCEL
+        until, pause = time.monotonic() + _CANCEL, pauses(most=2.0, first=0.3)
         while numbers and (active := self._active(numbers)):
             if new := [job.job for job in active if job.job not in told]:
                 told |= set(new)
                 self._oardel(new)
             elif time.monotonic() > until:
                 return  # told, and not resubmitted whatever they end with; on a dead node that takes minutes
-            time.sleep(0.3)
+            time.sleep(next(pause))
 
     def _oardel(self, jobs: Sequence[str]) -> None:
         done = _client(["oardel", *jobs])
         if done.status != 0 and "REGISTERED" not in done.stdout:
-            raise SchedulerError(f"oardel failed (exit status {done.status}): {done.words}")
+            raise done.failure(text.OUTAGE)
 
     # -- on the node -------------------------------------------------------------------------------------------------
 
@@ -199,10 +203,10 @@ def _client(argv: Sequence[str]) -> Finished:
     alarmed = [sys.executable, "-I", "-S", "-c", _ALARMED, str(_ANSWER), *argv]
     try:
         done = run(alarmed, timeout=_ANSWER + 10.0)
-    except SchedulerError:
+    except NoAnswer:
         done = None
     if done is None or done.status < 0:
-        raise SchedulerError(f"{argv[0]} did not answer within {_ANSWER} s; is OAR's data base down?")
+        raise NoAnswer(f"{argv[0]} did not answer within {_ANSWER} s; is OAR's data base down?")
     return Finished(argv[0], done.status, done.stdout, done.stderr)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt.errors import BadSetting, SchedulerError
-from snakemake_executor_plugin_ckpt.schedulers.base import Request
+from snakemake_executor_plugin_ckpt.schedulers.base import Request, words_of
 
 #: Signal at the walltime's approach, by its number: oarsub knows no names. It comes again and again until the end.
 SIGNAL = signal.SIGUSR2
@@ -59,6 +59,14 @@ _OURS = (
     "dumper",
 )
 _OURS_SHORT = "lqIprCdnOESXYJD"
+#: What the programs, the data base's drivers (PostgreSQL, MySQL) and errno say when it or the server is away; all else
+#: is a refusal.
+OUTAGE = re.compile(
+    r"DB connection error|retry to connect to the database|(?:Cannot|Can't|could not|Unable to) connect"
+    r"|Connection (?:refused|reset|timed out)|server closed the connection|terminating connection|connection to server"
+    r"|database system is (?:starting up|shutting down|in recovery)|server has gone away|Lost connection",
+    re.IGNORECASE,
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: A percent sign is allowed, but may stand for something.
 _PLAIN = re.compile(r"[a-zA-Z0-9_./ -]+")
@@ -152,6 +160,7 @@ def clock(seconds: float) -> str:
 def properties(own: str | None, node_class: tuple[str, str] | None, exclude: Sequence[str]) -> str:
     """What follows ``-p``, an SQL condition; of several ``-p`` only the last one counts."""
     parts = [f"({own})"] if own and own.strip() else []
+    _check_condition(own or "")
     if node_class is not None:
         name, value = node_class
         if not _NAME.fullmatch(name):
@@ -162,6 +171,17 @@ def properties(own: str | None, node_class: tuple[str, str] | None, exclude: Seq
         # A node's own name may be shorter than the one that OAR has.
         parts += [f"network_address NOT LIKE {quoted(name + '.%')}" for name in sorted(exclude) if "." not in name]
     return " AND ".join(parts)
+
+
+def _check_condition(own: str) -> None:
+    """Refuse an SQL condition that ends within a quotation or parentheses: what is added would belong to it."""
+    depth, rest = 0, re.sub(r"'[^']*'", "", own)
+    for letter in rest:
+        depth += (letter == "(") - (letter == ")")
+        if depth < 0:
+            break
+    if depth or "'" in rest:
+        raise BadSetting("resource oar_properties", own, "its quotation marks or parentheses do not match")
 
 
 def quoted(text: str) -> str:
@@ -177,17 +197,14 @@ def extra(text: str) -> list[str]:
     BadSetting
         It is no list of words, or holds an option that is set here.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise BadSetting("oar_extra", text, str(error)) from None
+    words = words_of("oar_extra", text)
     for word in words:
         if _is_ours(word):
             remedy = (
                 "that option is set by the executor; use threads, runtime (or ckpt_walltime), oar_project, oar_queue, "
                 "oar_properties and oar_notify. Allowed are options such as -t besteffort"
             )
-            raise BadSetting("oar_extra", word, remedy)
+            raise BadSetting("resource oar_extra", word, remedy)
     return words
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import faults, proc
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import slurm_text
 from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE, Allocation, Liveness, Request, Scheduler
 from snakemake_executor_plugin_ckpt.schedulers.commands import Finished, run
@@ -65,9 +65,11 @@ class Slurm(Scheduler):
             return f"{', '.join(absent)} not found in PATH; this is no machine from which Slurm jobs are submitted"
         try:
             said = _run(["scontrol", "ping"])
+        except NoAnswer:
+            return None
         except SchedulerError as error:
             return str(error)
-        # "Slurmctld(primary) at HOST is DOWN" is an outage: it will come back.
+        # "Slurmctld(primary) at HOST is DOWN" is an outage, as is no answer: it will come back.
         return None if "Slurmctld" in said.stdout else f"Slurm is not set up here: {said.words}"
 
     # -- the head --------------------------------------------------------------------------------------------------
@@ -80,12 +82,16 @@ class Slurm(Scheduler):
         if not durable.create(folder / request.name, b""):
             raise SchedulerError(f"a batch job named {request.name} was submitted before")
         faults.point("submit.begin")
-        said = _run(words, _SUBMIT_LIMIT, slurm_text.script(request)).checked()
+        said = _run(words, _SUBMIT_LIMIT, slurm_text.script(request)).checked(slurm_text.OUTAGE)
         faults.point("submit.done")
         found = slurm_text.job_id(said.stdout)
         if found is None:
-            raise SchedulerError(f"sbatch gave no job id: {said.words}")
+            raise NoAnswer(f"sbatch gave no job id: {said.words}")
         return found
+
+    def check(self, request: Request) -> None:
+        """See `Scheduler.check`."""
+        slurm_text.submission(request)
 
     def find(self, name: str) -> str | None:
         """See `Scheduler.find`. A batch job that is over, and forgotten, needs not be found."""
@@ -112,7 +118,7 @@ class Slurm(Scheduler):
         for start in range(0, len(job_ids), _MANY):
             said = _run(["scancel", "--quiet", *job_ids[start : start + _MANY]])
             if said.status != 0 and "Invalid job id" not in said.stderr:
-                said.checked()
+                said.checked(slurm_text.OUTAGE)
 
     def hasten(self, job_ids: Sequence[str], exclude: Mapping[str, Sequence[str]]) -> None:
         """See `Scheduler.hasten`. What is known of the jobs is what `liveness` saw last."""
@@ -188,13 +194,13 @@ def _run(words: Sequence[str], timeout: float = _ASK_LIMIT, stdin: str | None = 
 
 
 def _squeue(*words: str) -> str:
-    return _run(["squeue", "--noheader", "--states=all", *words]).checked().stdout
+    return _run(["squeue", "--noheader", "--states=all", *words]).checked(slurm_text.OUTAGE).stdout
 
 
 def _node_names(hosts: Sequence[str]) -> list[str]:
     if not hosts:
         return []
-    said = _run(["sinfo", "--noheader", "--Node", "-O", "NodeList:256,NodeHost:256"]).checked()
+    said = _run(["sinfo", "--noheader", "--Node", "-O", "NodeList:256,NodeHost:256"]).checked(slurm_text.OUTAGE)
     return slurm_text.node_names(said.stdout, hosts)
 
 

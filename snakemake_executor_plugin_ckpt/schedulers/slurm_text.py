@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from snakemake_executor_plugin_ckpt.errors import BadSetting
-from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, check_numbers, words_of
 
 #: Set for the batch job: its walltime in seconds, for when nobody can be asked.
 WALLTIME_VARIABLE = "CKPT_SLURM_WALLTIME"
@@ -25,6 +25,14 @@ _ABSENCE = 300
 #: Of the walltime, and at most (s): how long before its end the warning comes. The clock is the truth; the warning is
 #: for limits that were lowered, and for preemption.
 _WARNING, _LONGEST_WARNING = 0.02, 120.0
+#: What clients say of a slurmctld that is away, in standby, or takes nothing for the moment (slurm_errno.c, and errno's
+#: own words); all else is a refusal.
+OUTAGE = re.compile(
+    r"Unable to contact slurm controller|in standby mode|Socket timed out|Zero Bytes were transmitted"
+    r"|Message (?:send|receive) failure|Communication (?:connection|shutdown) failure"
+    r"|Connection (?:refused|reset|timed out)|No route to host|Network is unreachable|temporarily (?:unable|disabled)",
+    re.IGNORECASE,
+)
 _OVER = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -237,6 +245,7 @@ def submission(request: Request) -> list[str]:
 def _resources(request: Request) -> Iterator[str]:
     """The rule's resources, by the names that they have with Snakemake's Slurm plugin."""
     extra = request.extra
+    check_numbers(extra, "cpus_per_task", "mem_mb_per_cpu")
     for name in ("nodes", "tasks"):
         if extra.get(name, "1") != "1":
             raise BadSetting(f"resource {name}", extra[name], "a job that is saved is one task on one node")
@@ -278,13 +287,9 @@ def extra_words(text: str) -> tuple[list[str], list[str]]:
     Raises
     ------
     BadSetting
-        An option in them is set here.
+        It is no list of words, or holds an option that is set here.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise BadSetting("resource slurm_extra", text, f"it is not shell words: {error}") from None
-    kept, excluded, ahead = [], [], iter(words)
+    kept, excluded, ahead = [], [], iter(words_of("slurm_extra", text))
     for word in ahead:
         name, given, value = word.partition("=")
         if word.startswith("-x") or name == "--exclude":

@@ -152,9 +152,15 @@ class JobFolder:
 
     def submitted(self, submission: Submission, job_id: str) -> Submission:
         """Add the scheduler's answer."""
-        done = replace(submission, job_id=job_id)
-        durable.replace(self._submission_file(done.number), durable.to_yaml(done.to_dict()))
-        return done
+        return self._rewrite(replace(submission, job_id=job_id))
+
+    def void(self, submission: Submission, why: str) -> Submission:
+        """Add that there is no such batch job; see `Submission.void`."""
+        return self._rewrite(replace(submission, void=why))
+
+    def _rewrite(self, submission: Submission) -> Submission:
+        durable.replace(self._submission_file(submission.number), durable.to_yaml(submission.to_dict()))
+        return submission
 
     def _submission_file(self, number: int) -> Path:
         return self.submissions_folder / f"{number:04d}.yaml"

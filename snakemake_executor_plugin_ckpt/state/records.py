@@ -120,7 +120,14 @@ class Segment(Record):
 
 @dataclass
 class Submission(Record):
-    """One batch job that was, or was about to be, submitted; `job_id` None means that the answer never came."""
+    """One batch job that was, or was about to be, submitted; `job_id` None means that the answer never came.
+
+    Attributes
+    ----------
+    void
+        Why it is known that there is no such batch job: what the scheduler said when it refused it; empty when there
+        was no answer, and later none of that name.
+    """
 
     number: int
     attempt: int
@@ -129,6 +136,7 @@ class Submission(Record):
     submitted: float
     job_id: str | None = None
     reason: str | None = None
+    void: str | None = None
     unknown: dict[str, Any] = field(default_factory=dict)
 
 

@@ -121,7 +121,8 @@ def test_with_the_fake_the_run_limit_ends_a_job_with_all_it_started(fake: FakeLs
     script = f'export MARK={tmp_path}; for s in URG USR2 INT TERM; do trap "echo $s >> said" $s; done; '
     job_id = scheduler.submit(request(tmp_path, script + "while :; do sleep 0.02; done", walltime=120.0))
     wait_for(lambda: scheduler.liveness([job_id])[job_id] is Liveness.GONE, "the end of the job")
-    assert (tmp_path / "said").read_text().split() == ["URG", "USR2", "INT", "TERM"]
+    # Each once: a copy of the shell that is about to become `sleep` may hear a signal too.
+    assert list(dict.fromkeys((tmp_path / "said").read_text().split())) == ["URG", "USR2", "INT", "TERM"]
     wait_for(lambda: not processes_with(f"MARK={tmp_path}\0"), "the end of what it started")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from helpers.jobs import a_segment
 
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
-from snakemake_executor_plugin_ckpt.head.asking import EVERY, OUTAGE, SETTLED, SILENT, Asker
+from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
+from snakemake_executor_plugin_ckpt.head.asking import SETTLED, SILENT, Asker
+from snakemake_executor_plugin_ckpt.head.backoff import EVERY, OUTAGE, Backoff
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
 from snakemake_executor_plugin_ckpt.state.records import Segment
 
@@ -24,6 +25,7 @@ class Job:
     job_id: str | None
     heard: float = 0.0
     last_segments: list[Segment] = field(default_factory=list)
+    unanswered: bool = False
 
     @property
     def between_segments(self) -> bool:
@@ -157,3 +159,48 @@ def test_a_scheduler_of_ones_own_is_asked_in_every_round(cluster: Cluster, clock
 def test_a_job_that_is_taken_up_asks_no_cluster(cluster: Cluster, clock: Time) -> None:
     assert asker(cluster, clock).at_once(Job("a")) == {}
     assert cluster.asked == []
+
+
+def test_in_an_outage_only_one_job_a_time_is_looked_up_and_nobody_is_asked(cluster: Cluster, clock: Time) -> None:
+    class Lost(Job):
+        looked_up = 0
+
+        @property
+        def job_id(self) -> str | None:
+            Lost.looked_up += 1
+            raise NoAnswer("nobody there")
+
+        @job_id.setter
+        def job_id(self, _: str | None) -> None:
+            pass
+
+    clock.now = SILENT
+    asks = asker(cluster, clock)
+    jobs = [Lost(None, unanswered=True) for _ in range(10)]
+    asks.liveness(jobs)
+    assert Lost.looked_up == 1
+    assert not any(map(asks.can_step, jobs))
+    assert asks.can_step(Job("a"))
+    asks.liveness([Job("a")])
+    assert cluster.asked == []
+    clock.now += 2 * EVERY
+    assert all(map(asks.can_step, jobs))
+    asks.liveness([Job("a")])
+    assert not asks.outage.failing
+
+
+def test_the_pause_doubles_up_to_a_bound_and_a_success_forgets_it(clock: Time) -> None:
+    backoff = Backoff(clock)
+    assert backoff.over
+    waits = []
+    for _ in range(7):
+        backoff.failed()
+        began = clock.now
+        while not backoff.over:
+            clock.now += 1
+        waits.append(clock.now - began)
+    assert waits == [40, 80, 160, 320, 600, 600, 600]
+    backoff.failed()
+    backoff.succeeded()
+    assert backoff.over
+    assert not backoff.failing

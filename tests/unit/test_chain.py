@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from helpers.jobs import a_segment
 
-from snakemake_executor_plugin_ckpt.chain import ERRORS, NEVER_STARTED, RESTORES, Step, decide
+from snakemake_executor_plugin_ckpt.chain import ERRORS, NEVER_STARTED, REFUSALS, RESTORES, Step, decide
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
 from snakemake_executor_plugin_ckpt.state.records import Failure, Segment
@@ -314,3 +314,13 @@ def test_every_chain_ends_within_its_segments_and_as_the_payload_ended(most: int
 
 def test_the_limits_are_those_that_the_documentation_names() -> None:
     assert (NEVER_STARTED, RESTORES, ERRORS) == (3, 4, 3)
+
+
+def test_refusals_end_the_chain_after_an_hour_and_ask_for_any_node() -> None:
+    segments = [saved(1), running(2, host="dead")]
+    few = decide(segments, True, None, None, 0, Policy(), ["full"] * (REFUSALS - 1))
+    assert (few.action, few.exclude) == ("submit", ())
+    many = decide(segments, True, None, None, 0, Policy(), [*["full"] * (REFUSALS - 1), "no such account"])
+    assert many.action == "fail"
+    assert "no such account" in many.reason
+    assert "images are kept" in many.reason

@@ -81,3 +81,39 @@ def test_copies_of_outputs_go_when_no_image_needs_them_and_not_before(
     found = collect(state, capsys)
     assert found["paths"] == [f"{KEY}/images/packs/0001-idle"]
     assert (images_folder / packs.FOLDER / "0002-needed").read_bytes() == b"needed"
+
+
+@pytest.mark.parametrize("folder", [".slurm", ".oar", ".lsf"])
+def test_names_of_batch_jobs_go_unless_an_unfinished_job_has_them(
+    state: Path, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished, unfinished = done(state, KEY), waiting(state, OTHER, 1)
+    (state / folder).mkdir()
+    goes = [state / folder / finished.batch, state / folder / "ckpt-ffffffff-0001-abcdef"]
+    stays = [
+        state / folder / unfinished.batch,
+        state / folder / "notes",
+        state / folder / "ckpt-ffffffff-0001-abcdef.x",
+    ]
+    for path in (*goes, *stays):
+        path.touch()
+    (state / folder / "ckpt-ffffffff-0002-abcdef").symlink_to(stays[1])
+    expected = {f"{folder}/{path.name}" for path in goes}
+    assert {path for path in collect(state, capsys, "--dry-run")["paths"] if path.startswith(".")} == expected
+    assert all(path.exists() for path in goes)
+    assert {path for path in collect(state, capsys)["paths"] if path.startswith(".")} == expected
+    assert not any(path.exists() for path in goes)
+    assert all(path.exists() for path in stays)
+    assert len(list((state / folder).iterdir())) == 4
+
+
+def test_with_a_job_that_cannot_be_read_no_name_is_taken_for_nobodys(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = waiting(state, number=1)
+    name = state / ".slurm" / history.batch
+    name.parent.mkdir()
+    name.touch()
+    (history.folder.segments_folder / "0001.yaml").write_text("schema: 99\n")
+    collect(state, capsys, status=1)
+    assert name.exists()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from helpers.waiting import processes_with, wait_for
 
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import commands
 
 
@@ -64,3 +66,41 @@ def test_a_client_that_cannot_be_ended_is_left_behind(monkeypatch: pytest.Monkey
 def test_ctrl_c_is_not_for_clients() -> None:
     done = commands.run(["sh", "-c", "ps -o pgid= -p $$"])
     assert int(done.stdout) != os.getpgid(0)
+
+
+def test_who_does_not_answer_or_is_killed_has_not_refused() -> None:
+    with pytest.raises(NoAnswer):
+        commands.run(["sleep", "60"], timeout=0.3)
+    with pytest.raises(NoAnswer, match="exit status -9"):
+        commands.run(["sh", "-c", "kill -9 $$"]).checked()
+    away = commands.run(["sh", "-c", "echo nobody there; echo more >&2; exit 1"])
+    with pytest.raises(NoAnswer):
+        away.checked(re.compile("Nobody", re.IGNORECASE))
+    with pytest.raises(SchedulerError) as refused:
+        away.checked(re.compile("other"))
+    with pytest.raises(SchedulerError) as absent:
+        commands.run(["/nowhere/client"])
+    assert type(refused.value) is type(absent.value) is SchedulerError
+
+
+def test_a_head_that_ends_leaves_what_others_wait_for() -> None:
+    caught: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            commands.run(["sleep", "60"], timeout=60.0)
+        except NoAnswer as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(0.5)
+    commands.leave()
+    thread.join(10)
+    assert "left behind" in str(caught[0])
+    assert commands.run(["echo", "later"]).stdout == "later\n"
+
+
+def test_much_that_a_client_is_told_slowly_is_told_once() -> None:
+    text = "x" * 1_000_000
+    assert commands.run(["sh", "-c", "sleep 0.7; cat"], stdin=text).stdout == text

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_plugin_ckpt.errors import BadSetting, SchedulerError
+from snakemake_executor_plugin_ckpt.errors import BadSetting, NoAnswer, SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import lsf, lsf_text
 from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Allocation, Liveness, Request
 from snakemake_executor_plugin_ckpt.schedulers.lsf import Lsf
@@ -363,3 +363,28 @@ def test_without_lsfs_programs_it_says_where_to_go(scheduler: Lsf, monkeypatch: 
     monkeypatch.setenv("PATH", os.devnull)
     assert "bsub, bjobs, bkill not found" in str(scheduler.missing())
     assert scheduler.liveness(["17"]) == {"17": UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("said", "outage"),
+    [
+        ("LSF is down. Please wait ...", True),  # page "Customize batch command messages"
+        ("Failed in an LSF library call: Slave LIM configuration is not ready yet. Job not submitted.", True),
+        ("batch daemon not responding ... still trying", True),
+        ("Failed in an LSF library call: Communication time out. Job not submitted.", True),
+        ("Pending job threshold reached. Retrying in 60 seconds...", True),
+        ("nix: No such queue. Job not submitted.", False),
+        ("User cannot use the queue. Job not submitted.", False),
+        ("Bad resource requirement syntax. Job not submitted.", False),
+    ],
+)
+def test_no_answer_is_told_from_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, outage: bool
+) -> None:
+    stub = tmp_path / "bsub"
+    stub.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 255\n")
+    stub.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SchedulerError) as caught:
+        Lsf(tmp_path / "state").submit(REQUEST)
+    assert isinstance(caught.value, NoAnswer) is outage

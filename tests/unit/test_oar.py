@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
+from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import oar, oar_text
 from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Allocation, Liveness, Request
 from snakemake_executor_plugin_ckpt.schedulers.oar import Oar
@@ -333,3 +333,42 @@ def test_root_is_told_that_oar_takes_no_jobs_of_its(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: user)
     assert expected in str(scheduler.missing())
+
+
+# -- outages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "err", "outage"),
+    [
+        (
+            2,
+            "[IOlib] Cannot connect to database (type=Pg, host=server, user=oar, database=oar) : could not connect",
+            True,
+        ),
+        (255, "DBD::Pg::db do failed: server closed the connection unexpectedly\n", True),
+        (255, "DBD::mysql::db do failed: MySQL server has gone away\n", True),
+        (3, "[ERROR] Cannot connect to executor oarserver:6666. Is OAR started?\n", True),
+        (6, "[ADMISSION RULE] Queue nix does not exist\n", False),
+        (5, "Unknown option: nix\n", False),
+    ],
+)
+def test_no_answer_is_told_from_a_refusal(
+    clients: Clients, scheduler: Oar, status: int, err: str, outage: bool
+) -> None:
+    clients.answers("oarsub", "", status, err)
+    with pytest.raises(SchedulerError) as caught:
+        scheduler.submit(REQUEST)
+    assert isinstance(caught.value, NoAnswer) is outage
+
+
+def test_a_data_base_that_is_away_is_no_answer(
+    clients: Clients, scheduler: Oar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients.answers("oarstat", "", 25, "DB connection error, exiting.\n")
+    with pytest.raises(NoAnswer):
+        scheduler.find("ckpt-x-0001")
+    monkeypatch.setattr(oar, "_ANSWER", 1)
+    clients.write("oarsub", "exec sleep 60")
+    with pytest.raises(NoAnswer):
+        scheduler.submit(REQUEST)

@@ -102,3 +102,14 @@ def test_the_command_is_run_whatever_the_paths_are(tmp_path: Path, name: str, sh
     allowed = name in ("plain", "with space")  # of oarsub: [a-zA-Z0-9_./% \\-]
     assert argv[argv.index("-O") + 1] == (str(request.log) if allowed else "/dev/null")
     assert argv[argv.index("-d") + 1] == (str(folder) if allowed else "/")
+
+
+@pytest.mark.parametrize("own", ["cpu = 'x", "(a = 1", "a = 1)", "a = 1) OR (b = 2", "it's"])
+def test_conditions_that_would_take_in_what_is_added_are_refused(own: str) -> None:
+    with pytest.raises(BadSetting, match="resource oar_properties"):
+        oar_text.properties(own, None, ())
+
+
+@pytest.mark.parametrize("own", ["a = ')' OR (b = '(' AND c = 'd''e')", "host='n1'"])
+def test_conditions_that_end_are_taken(own: str) -> None:
+    assert oar_text.properties(own, None, ()) == f"({own})"

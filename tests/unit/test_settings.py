@@ -226,3 +226,7 @@ def test_resources_of_later_segments_that_make_no_sense_are_refused(value: str) 
 def test_resources_of_the_scheduler_alone_are_handed_on() -> None:
     extra = {"slurm_account": "a", "oar_project": "p", "lsf_queue": "q", "constraint": "c", "gres": "gpu:1"}
     assert policy({**extra, "disk_mb": 5, "_cores": 2}).extra == extra
+
+
+def test_resources_of_later_segments_with_an_open_quote_are_refused() -> None:
+    assert "shell words" in refused({"ckpt_later": "slurm_extra='x"}).remedy

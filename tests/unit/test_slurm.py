@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_plugin_ckpt.errors import BadSetting, SchedulerError
+from snakemake_executor_plugin_ckpt.errors import BadSetting, NoAnswer, SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import slurm, slurm_text
 from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE, Allocation, Liveness, Request
 from snakemake_executor_plugin_ckpt.schedulers.commands import run
@@ -275,10 +275,9 @@ def test_a_name_is_submitted_once(clients: Clients) -> None:
     assert len(clients.called()) == 1
 
 
-@pytest.mark.parametrize("script", ["echo no >&2; exit 1", "echo"])
-def test_a_refused_submission_is_told(clients: Clients, script: str) -> None:
-    clients.say("sbatch", f"cat > /dev/null; {script}")
-    with pytest.raises(SchedulerError, match="sbatch"):
+def test_an_answer_without_an_id_is_none(clients: Clients) -> None:
+    clients.say("sbatch", "cat > /dev/null; echo")
+    with pytest.raises(NoAnswer, match="sbatch"):
         clients.scheduler.submit(REQUEST)
 
 
@@ -366,3 +365,34 @@ def test_what_is_missing_is_named(clients: Clients, monkeypatch: pytest.MonkeyPa
     (clients.folder / "bin" / "squeue").unlink()
     monkeypatch.setenv("PATH", str(clients.folder / "bin"))
     assert str(clients.scheduler.missing()).startswith("squeue not found")
+
+
+@pytest.mark.parametrize(
+    ("said", "outage"),
+    [
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", True),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", True),
+        ("sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", True),
+        ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", True),
+        ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination", False),
+        ("sbatch: error: invalid partition specified: nix", False),
+        ("sbatch: unrecognized option '--nix'", False),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", False),
+    ],
+)
+def test_no_answer_is_told_from_a_refusal(clients: Clients, said: str, outage: bool) -> None:
+    clients.say("sbatch", f'cat > /dev/null; echo "{said}" >&2; exit 1')
+    with pytest.raises(SchedulerError) as caught:
+        clients.scheduler.submit(REQUEST)
+    assert isinstance(caught.value, NoAnswer) is outage
+
+
+def test_where_nobody_answers_slurm_is_not_missing(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm._run, "__defaults__", (0.3, None))
+    clients.say("scontrol", "exec sleep 60")
+    assert clients.scheduler.missing() is None
+    clients.say(
+        "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    )
+    with pytest.raises(NoAnswer):
+        clients.scheduler.find("ckpt-name")
