@@ -52,6 +52,10 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # OAR repeats its signal, and Python takes its handlers away before it ends: one that comes then would make
+        # a batch job that was saved (99) one that was killed, and no successor would start.
+        for number in _HINTS:
+            signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         self._selector.close()
         for opened in (self._woken, self._wake, self._watch):
