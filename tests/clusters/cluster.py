@@ -5,27 +5,34 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.jobs import CRIU, HELPERS
 from helpers.waiting import processes_with, wait_for
+from workflows.runs import Flow, Head
 
 from snakemake_executor_plugin_ckpt.chain import Step
 from snakemake_executor_plugin_ckpt.errors import CkptError
 from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.head.watched import WatchedJob
 from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.schedulers import oar_text
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Scheduler, find_scheduler, load_scheduler
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 
 #: Where the warden takes orders (see warden.py).
 ORDERS = "CKPT_CLUSTER_ORDERS"
+#: Seconds for a whole workflow, however busy the machine is.
+LIMIT = 600.0
+NODES = {"oar": ("onode1", "onode2"), "slurm": ("node1", "node2", "node3")}
 #: Prints the lines 0 to COUNT - 1, one every PAUSE seconds, and a digest of all at the end; the argument MARKER only
 #: marks its processes.
 COUNTER = """\
@@ -52,6 +59,18 @@ def order(*words: str) -> str:
     return said
 
 
+def client(*words: str) -> str:
+    """What a client program of the cluster says."""
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def active(chain: str | None) -> dict[str, str]:
+    """OAR's jobs of a chain that are not over by OAR's own word, and their states."""
+    assert chain is not None
+    said = client("oarstat", "-J", "--sql", oar_text.active_of([chain]))
+    return {one.job: one.state for one in oar_text.known_jobs(said)}
+
+
 def down(name: str) -> str | None:
     """Why there is no cluster of this kind to test on; None when there is."""
     if ORDERS not in os.environ:
@@ -73,6 +92,15 @@ def expected(count: int) -> str:
         total.update(str(number).encode())
         lines.append(f"{number} {total.hexdigest()[:8]}\n")
     return "".join(lines)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An image: its number, the seconds of computing in it, and when they were computed (Unix time, s)."""
+
+    generation: int
+    depth: float
+    at: float
 
 
 class ClusterJob:
@@ -168,6 +196,17 @@ class ClusterJob:
         """Whether a segment is over."""
         return number in self.folder.segment_numbers() and self.folder.segment(number).outcome != "running"
 
+    def last_save(self, number: int) -> Saved:
+        """The newest image of a segment that runs."""
+        segment = self.folder.segment(number)
+        generation, depth = max(segment.images.items())
+        committed = (self.folder.path / "images" / f"{generation:04d}" / "MANIFEST.yaml").stat().st_mtime
+        return Saved(generation, depth, committed - (segment.took or 0.0))
+
+    def lines(self) -> int:
+        """How far it counted."""
+        return self.out().count("\n")
+
     def processes(self) -> list[int]:
         """All processes of this job on all nodes, supervisors included."""
         return processes_with(self.marker)
@@ -208,6 +247,19 @@ class Site:
         """Have root do something to the cluster."""
         return order(self.name, *words)
 
+    def only_without(self, host: str) -> None:
+        """Have jobs begin on any node but one; those that run stay where they are."""
+        for node in NODES[self.name]:
+            self.order("drain", node, "on" if node == host else "off")
+
+    def warn(self, chain: str) -> None:
+        """Send a running batch job, now, what the scheduler sends when the walltime comes near."""
+        if self.name == "slurm":
+            client("scancel", "--batch", "--signal=USR2", chain)
+            return
+        (job,) = wait_for(lambda: [job for job, state in active(chain).items() if state == "Running"], "state Running")
+        client("oardel", "--checkpoint", job)
+
     def counter(self, count: int = 60, pause: float = 0.1, status: int = 0, **policy: object) -> ClusterJob:
         """A job that counts, and ends with an exit status; not submitted yet."""
         name = f"job-{len(self.jobs) + 1}"
@@ -229,6 +281,21 @@ class Site:
         """End what is left."""
         for job in self.jobs:
             job.clean()
+
+
+def meanwhile(head: Head, true: Callable[[], object], what: str) -> None:
+    """Wait until something holds, while a head runs."""
+    until = time.monotonic() + LIMIT
+    while not true():
+        assert head.process.poll() is None, f"the head ended before {what} came\n{head.said()}"
+        assert time.monotonic() < until, f"{what} did not come\n{head.said()}"
+        time.sleep(0.2)
+
+
+def computes(flow: Flow, rule: str, number: int) -> bool:
+    """Whether a segment of a rule's job has begun to compute."""
+    segments = flow.segments(rule)
+    return len(segments) >= number and segments[number - 1].startup is not None
 
 
 @contextmanager

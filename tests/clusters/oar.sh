@@ -6,14 +6,14 @@
 #   oar.sh db-down | db-up                 its data base; OAR's clients hang meanwhile, and only root can kill them
 #   oar.sh kill-node NODE | start-node NODE
 #   oar.sh drain NODE on|off               no new jobs on it
-#   oar.sh shortest SECONDS                least time a job must have run so that exit 99 resubmits it (OAR: 60)
 #   oar.sh idle [SECONDS]                  end all jobs; all is up, and nothing drained
 #
 # Each node has its own mount, UTS, IPC and PID namespaces: host name, process ids, /tmp, /var/tmp, /dev/shm are its own;
 # home directories are shared, as on a cluster. The data base is a PostgreSQL cluster of its own (port 5433).
 #
 # What is changed in OAR so that tests are quick: polls and walltime checks of some seconds, hard-coded in its Perl, and
-# the 60 s of `shortest`. Its clean-up of /tmp at a job's end is off.
+# the 60 s that a job must have run for its exit 99 to resubmit it (jobs of the project `slow` keep them). Its clean-up of
+# /tmp at a job's end is off.
 set -u -o pipefail
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 NODES=(onode1 onode2) CORES=${CKPT_OAR_CORES:-4} PORT=5433 DB=oar SHORTEST=${CKPT_OAR_SHORTEST:-1}
@@ -44,7 +44,12 @@ set_conf() { # NAME VALUE: in oar.conf, whether it stood there, as a comment, or
     if grep -q "^#\?$1=" $file; then sed -i -E "0,/^#?$1=.*/s||$1=\"$2\"|" $file; else printf '%s="%s"\n' "$1" "$2" >>$file; fi
 }
 
-shortest() { sed -i -E "s/(\\\$job->\{stop_time\} - \\\$job->\{start_time\} > )[0-9]+\)/\1$1)/" /usr/lib/oar/NodeChangeState; }
+shortest() {
+    # shellcheck disable=SC2016 # Perl's own $
+    sed -i -E 's/(\$job->\{stop_time\} - \$job->\{start_time\} > )(\(.*\)|[0-9]+)\)/\1($job->{project} eq "slow" ? 60 : '"$1"'))/' \
+        /usr/lib/oar/NodeChangeState
+    grep -qF "> (\$job->{project} eq \"slow\" ? 60 : $1))" /usr/lib/oar/NodeChangeState
+}
 
 configure() {
     set_conf DB_TYPE Pg && set_conf DB_HOSTNAME 127.0.0.1 && set_conf DB_PORT $PORT
@@ -66,7 +71,7 @@ configure() {
     # shellcheck disable=SC2016 # Perl's own $
     sed -i -E 's/^(my \$read_commands_timeout = )[0-9.]+;/\11;/; s/^(my \$villainstimeout = )[0-9]+;/\12;/
         s/^(my \$schedulertimeout = )[0-9]+;/\110;/' /usr/lib/oar/Almighty
-    shortest "$SHORTEST"
+    shortest "$SHORTEST" || return 1
     # two nodes on one kernel: to remove a cpuset that is gone already is no error
     sed -i -E 's/^( *)#? ?and exit\(0\)$/\1and exit(0)/
         s/^my @Tmp_dir_to_clear = .*/my @Tmp_dir_to_clear = ();/' /etc/oar/job_resource_manager_cgroups.pl
@@ -185,7 +190,15 @@ server_up() {
     for ((i = 0; i < 100; i++)); do (exec 3<>/dev/tcp/127.0.0.1/6666) 2>/dev/null && return 0; sleep 0.1; done
     return 1
 }
-server_down() { stop_pid /run/oar-server.pid TERM; }
+server_down() {
+    local session
+    alive /run/oar-server.pid || return 0
+    session=$(ps -o sid= -p "$(cat /run/oar-server.pid)")
+    stop_pid /run/oar-server.pid TERM
+    # Where it took too long and was killed, its listening child would keep the port, swallow what nodes tell, and stop
+    # the next server from starting. They ignore TERM.
+    pkill -KILL --session "$((session))" --full '^Almighty: (appendice|bipbip)' || true
+}
 
 # --- all of it ----------------------------------------------------------------------------------------------------------
 up() {
@@ -250,8 +263,7 @@ db-up) db_up ;;
 kill-node) stop_pid "$RUN/$2.pid" KILL ;;
 start-node) start_node "$2" ;;
 drain) oarnodesetting -h "$2" --drain "$3" ;;
-shortest) shortest "$2" ;;
 idle) idle "${2:-60}" ;;
 node-init) node_init "$2" "$3" ;;
-*) sed -n '2,14s/^# \?//p' "$0"; exit 2 ;;
+*) sed -n '2,12s/^# \?//p' "$0"; exit 2 ;;
 esac

@@ -6,7 +6,8 @@
 #   slurm.sh kill-node NODE | start-node NODE
 #   slurm.sh kill-slurmd NODE              its daemon only: the jobs on it run on, unseen
 #   slurm.sh requeue-wait SECONDS          least time between a requeue and the next start (Slurm: 121; here 60; least 6)
-#   slurm.sh idle [SECONDS]                wait until no job is left and all nodes are back
+#   slurm.sh drain NODE on|off             no new jobs on it
+#   slurm.sh idle [SECONDS]                end all jobs; all is up, and nothing drained
 #
 # Each node has its own mount, UTS, IPC and PID namespaces: host name, process ids, /tmp, /var/tmp, /dev/shm are its own;
 # home directories are shared, as on a cluster. No accounting, no systemd.
@@ -157,6 +158,21 @@ start_nodes() {
 kill_node() { alive "$RUN/$1.init" && kill -KILL "$(cat "$RUN/$1.init")"; waitfor 10 ended "$RUN/$1.init"; rm -f "$RUN/$1."*; }
 kill_slurmd() { nsenter -t "$(cat "$RUN/$1.init")" -p -m sh -c "kill -KILL \$(cat $RUN/$1.slurmd)"; rm -f "$RUN/$1.slurmd"; }
 
+drained() { case $(scontrol show node "$1") in *+DRAIN*) return 0 ;; *) return 1 ;; esac; }
+resumed() { ! drained "$1" || { scontrol update nodename="$1" state=resume; ! drained "$1"; }; }
+drain() { # NODE on|off
+    if [ "$2" = on ]; then scontrol update nodename="$1" state=drain reason=test
+    else waitfor 30 resumed "$1" || die "$1 is not resumed"; fi # refused until slurmctld knows of the node again
+}
+
+idle() {
+    local node
+    start_ctld
+    for node in "${NODES[@]}"; do start_node "$node"; drain "$node" off; done
+    squeue -ho %A | sort -u | xargs -r scancel
+    waitfor "$1" no_jobs || { squeue; sinfo -N -l; die "jobs are left, or nodes are down"; }
+}
+
 # --- verbs -----------------------------------------------------------------------------------------------------------
 up() { configure && start_munge && start_ctld && start_nodes && say "up: ${NODES[*]}"; }
 
@@ -184,7 +200,8 @@ kill-node) known "${2:-}" && kill_node "$2" ;;
 start-node) known "${2:-}" && start_node "$2" && { waitfor 30 all_up || say "$2 is not up yet"; } ;;
 kill-slurmd) known "${2:-}" && kill_slurmd "$2" ;;
 requeue-wait) configure $((${2:?seconds} - 1)) && finish $RUN/ctld/pid 20 && start_ctld ;;
-idle) waitfor "${2:-60}" no_jobs || { squeue; sinfo -N -l; die "jobs are left, or nodes are down"; } ;;
+drain) known "${2:-}" && drain "$2" "${3:?on or off}" ;;
+idle) idle "${2:-60}" ;;
 status) sinfo -N -l && squeue ;;
-*) die "usage: $0 up|down|reset|status|ctld-down|ctld-up|kill-node|start-node|kill-slurmd|requeue-wait|idle" ;;
+*) die "usage: $0 up|down|reset|status|ctld-down|ctld-up|kill-node|start-node|kill-slurmd|requeue-wait|drain|idle" ;;
 esac

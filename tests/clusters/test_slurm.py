@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,51 +14,37 @@ import pytest
 from helpers.jobs import PLAIN
 from helpers.waiting import wait_for
 
-from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
+from snakemake_executor_plugin_ckpt.schedulers.base import Request
 
-from .cluster import ClusterJob, Site, expected, most_at_once
+from .cluster import ClusterJob, Site, client, expected, most_at_once
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-def site(site_of: Callable[[str], Site]) -> Iterator[Site]:
-    made = site_of("slurm")
-    yield made
-    made.end()
-    made.order("ctld-up")
-    for node in ("node1", "node2", "node3"):
-        made.order("start-node", node)
-    made.order("idle", "60")
+def site(site_of: Callable[[str], Site]) -> Site:
+    return site_of("slurm")
 
 
-def slurm(*words: str) -> str:
-    """What a client of Slurm says."""
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
-
-
-def warn(job: ClusterJob) -> None:
-    """Send, now, the signal that Slurm would send before the walltime (``--signal=B:USR2``)."""
-    slurm("scancel", "--batch", "--signal=USR2", str(job.watched.job_id))
-
-
-def queue() -> str:
-    return slurm("squeue", "--me", "--noheader", "-o", "%i %T %j")
+def queue(job_id: str) -> str:
+    """The state of a batch job; nothing if it is over."""
+    known = (line.split() for line in client("squeue", "--me", "--noheader", "-o", "%i %T").splitlines())
+    return next((state for one, state in known if one == job_id), "")
 
 
 def avoid(job: ClusterJob, host: str) -> None:
     """Have the next segment run elsewhere."""
     job_id = str(job.watched.job_id)
-    wait_for(lambda: slurm("squeue", "-h", "-j", job_id, "-o", "%T").strip() == "PENDING", "the requeue")
-    slurm("scontrol", "update", f"JobId={job_id}", f"ExcNodeList={host}")
+    wait_for(lambda: client("squeue", "-h", "-j", job_id, "-o", "%T").strip() == "PENDING", "the requeue")
+    client("scontrol", "update", f"JobId={job_id}", f"ExcNodeList={host}")
 
 
 def test_a_chain_over_nodes_writes_what_an_uninterrupted_run_writes(site: Site) -> None:
-    job = site.counter(60)
+    job = site.counter(150)
     with most_at_once([job]) as most:
         for number in (1, 2):
             segment = job.computing(number)
-            warn(job)
+            site.warn(str(job.watched.job_id))
             job.until(partial(job.over, number))
             avoid(job, segment.host)
         step = job.end()
@@ -70,7 +55,7 @@ def test_a_chain_over_nodes_writes_what_an_uninterrupted_run_writes(site: Site) 
     assert max(waits) < 40, "Slurm lets a requeued job wait for 60 s here; the head hastens it"
     assert len({one.host for one in segments}) >= 2
     assert len({one.job_id for one in segments}) == 1, "a saved job requeues itself: one batch job for the whole chain"
-    assert job.out() == expected(60)
+    assert job.out() == expected(150)
     assert most == [1]
 
 
@@ -78,7 +63,7 @@ def test_the_exit_status_is_kept_and_slurms_own_warning_is_heard(site: Site) -> 
     """The limit is lowered behind the supervisor's back: slurmctld, which looks every 30 s, sends the warning."""
     job = site.counter(350, status=7)
     first = job.computing(1)
-    slurm("scontrol", "update", f"JobId={first.job_id}", "EndTime=now+2")
+    client("scontrol", "update", f"JobId={first.job_id}", "EndTime=now+2")
     step = job.end()
     assert (step.action, step.retry) == ("fail", True), (step, job.told())
     assert "exit status 7" in step.reason
@@ -89,67 +74,42 @@ def test_the_exit_status_is_kept_and_slurms_own_warning_is_heard(site: Site) -> 
     assert job.out() == expected(350)
 
 
+@pytest.mark.alone
 def test_a_killed_node_costs_at_most_the_time_since_the_last_save(site: Site) -> None:
     job = site.counter(100, period=1.0)
     first = job.computing(1)
-    job.until(lambda: job.folder.segment(1).saves >= 2)
+    job.until(lambda: len(job.folder.segment(1).images) >= 2)
+    saved = job.last_save(1)
     site.order("kill-node", first.host)
+    since, done = time.time() - saved.at, job.lines()
     with most_at_once([job]) as most:
         step = job.end(180)
     assert step.action == "succeed", (step, job.told())
-    one, two = job.folder.segments()
+    _, two = job.folder.segments()
     assert job.folder.lost(1) is not None
     assert two.host != first.host
-    assert two.restored_from == one.generation or two.restored_from == (one.generation or 0) + 1
-    assert (two.restored_from or 0) >= 2, "it went on from a save and not from the beginning"
+    assert two.restored_from is not None and two.restored_from >= saved.generation
+    assert 0.1 * done - saved.depth < since, "seconds that were computed twice"
     assert job.out() == expected(100)
     assert most == [1]
 
 
-def test_an_outage_of_slurmctld_costs_nothing(site: Site) -> None:
-    """Computing goes on, a saved segment waits to be requeued, and the head neither gives up nor submits again."""
-    job = site.counter(100)
-    first = job.computing(1)
-    began = time.monotonic()
-    site.order("ctld-down")
-    job.folder.request("checkpoint")
-    wait_for(lambda: job.folder.segment(1).saves == 1, "a save during the outage")
-    assert site.scheduler.liveness([first.job_id]) == {first.job_id: Liveness.UNKNOWN}
-    os.kill(next(pid for pid in job.processes() if pid_inside_is(pid, first.pid)), 12)  # the walltime's warning
-    wait_for(lambda: job.over(1), "the save")
-    for _ in range(2):  # each of which asks in vain for some seconds
-        step = job.round()
-        assert step is None or step.action == "wait", step
-    assert time.monotonic() - began > 5
-    site.order("ctld-up")
-    step = job.end()
-    assert step.action == "succeed", (step, job.told())
-    assert {one.job_id for one in job.folder.segments()} == {first.job_id}
-    assert job.out() == expected(100)
-
-
-def pid_inside_is(pid: int, number: int) -> bool:
-    """Whether a process has a number in the node's namespace (each node counts its own)."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid:"))
-    return len(line.split()) == 3 and int(line.split()[2]) == number
-
-
 def test_cancel_leaves_nothing_behind(site: Site) -> None:
     job = site.counter(600)
-    job.computing(1)
+    first = job.computing(1)
     job.watched.stop(60)
     wait_for(lambda: not job.processes(), "the end of all processes")
-    assert all(line.split()[1] == "COMPLETING" for line in queue().splitlines()), queue()
+    assert queue(first.job_id) in ("", "COMPLETING")
     assert job.folder.segment(1).outcome != "running"
 
 
 def test_a_job_cancelled_between_two_segments_does_not_come_back(site: Site) -> None:
     job = site.counter(600)
     first = job.computing(1)
-    warn(job)
+    site.warn(str(job.watched.job_id))
     wait_for(lambda: job.over(1), "the save")
     job.watched.stop(60)
-    wait_for(lambda: first.job_id not in queue(), "an empty queue")
+    wait_for(lambda: not queue(first.job_id), "the end of the batch job")
     time.sleep(1)
     assert job.folder.segment_numbers() == [1]
 
@@ -157,12 +117,12 @@ def test_a_job_cancelled_between_two_segments_does_not_come_back(site: Site) -> 
 def test_a_job_cancelled_by_hand_is_saved_and_does_not_requeue_itself(site: Site) -> None:
     job = site.counter(600)
     first = job.computing(1)
-    slurm("scancel", first.job_id)
+    client("scancel", first.job_id)
     wait_for(lambda: job.over(1), "the save")
     assert job.folder.segment(1).outcome == "saved"
-    wait_for(lambda: first.job_id not in queue(), "an empty queue")
+    wait_for(lambda: not queue(first.job_id), "the end of the batch job")
     time.sleep(2)
-    assert queue() == ""
+    assert queue(first.job_id) == ""
 
 
 def test_a_cancel_right_before_a_requeue_is_final(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,23 +132,24 @@ def test_a_cancel_right_before_a_requeue_is_final(site: Site, monkeypatch: pytes
     monkeypatch.setenv("PATH", f"{wrapped(site.base, 'scontrol', slow)}:{os.environ['PATH']}")
     job = site.counter(600)
     first = job.computing(1)
-    warn(job)
+    site.warn(str(job.watched.job_id))
     wait_for(asked.exists, "the requeue")
-    slurm("scancel", first.job_id)
+    client("scancel", first.job_id)
     wait_for(lambda: not job.processes(), "the end of the segment")
-    wait_for(lambda: not queue(), "an empty queue", 30)
+    wait_for(lambda: not queue(first.job_id), "the end of the batch job", 30)
     assert job.folder.segment_numbers() == [1]
 
 
-def wrapped(folder: Path, client: str, before: str) -> Path:
+def wrapped(folder: Path, program: str, before: str) -> Path:
     """A folder with a client of Slurm that does something before it does its work."""
-    wrapper = folder / "bin" / client
+    wrapper = folder / "bin" / program
     wrapper.parent.mkdir(exist_ok=True)
-    wrapper.write_text(f'#!/bin/sh\n{before}\nexec {shutil.which(client)} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\n{before}\nexec {shutil.which(program)} "$@"\n')
     wrapper.chmod(0o755)
     return wrapper.parent
 
 
+@pytest.mark.alone
 def test_without_a_head_the_chain_completes_and_a_new_head_runs_nothing(site: Site) -> None:
     site.order("requeue-wait", "6")  # nobody hastens it
     try:
@@ -197,7 +158,7 @@ def test_without_a_head_the_chain_completes_and_a_new_head_runs_nothing(site: Si
         assert step is not None and step.action == "submit"
         wait_for(lambda: job.started(1), "segment 1")
         time.sleep(0.5)
-        warn(job)
+        site.warn(str(job.watched.job_id))
         wait_for(lambda: job.over(2), "the end of the chain", 60)
     finally:
         site.order("requeue-wait", "60")
@@ -209,10 +170,11 @@ def test_without_a_head_the_chain_completes_and_a_new_head_runs_nothing(site: Si
     assert job.out() == expected(60)
 
 
+@pytest.mark.alone
 def test_preemption_with_grace_saves_the_job_which_goes_on_later(site: Site) -> None:
     job = site.counter(80, extra={"slurm_partition": "low", "slurm_extra": "--exclude=node2,node3 --exclusive"})
     job.computing(1)
-    urgent = slurm(
+    urgent = client(
         *("sbatch", "--parsable", "-p", "high", "-w", "node1", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
     ).strip()
     step = job.end()
@@ -220,19 +182,20 @@ def test_preemption_with_grace_saves_the_job_which_goes_on_later(site: Site) -> 
     first, second = job.folder.segments()
     assert (first.outcome, second.outcome) == ("saved", "finished")
     assert job.out() == expected(80)
-    wait_for(lambda: urgent not in queue(), "the end of the urgent job")
+    wait_for(lambda: not queue(urgent), "the end of the urgent job")
 
 
 def test_a_job_that_may_not_be_requeued_is_allowed_to_by_itself(site: Site) -> None:
     job = site.counter(40)
     first = job.computing(1)
-    slurm("scontrol", "update", f"JobId={first.job_id}", "Requeue=0")
-    warn(job)
+    client("scontrol", "update", f"JobId={first.job_id}", "Requeue=0")
+    site.warn(str(job.watched.job_id))
     step = job.end()
     assert step.action == "succeed", (step, job.told())
     assert [one.job_id for one in job.folder.segments()] == [first.job_id] * 2
 
 
+@pytest.mark.alone
 def test_a_copy_on_a_node_that_only_seems_dead_ends(site: Site) -> None:
     """slurmd dies and the job does not: Slurm starts it elsewhere while it still runs there."""
     job = site.counter(250, period=1.0)

@@ -1,7 +1,7 @@
 """Does for the tests what only root may do to a cluster: ``warden.py SOCKET USER``, as root, while the tests run.
 
 An order is one line, such as ``slurm kill-node node1``: a cluster's script in this folder and its words. The answer is
-the script's exit status and what it said.
+the script's exit status and what it said. Several may come at once: two clusters are tested at a time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,9 +52,13 @@ def main(path: str, user: str) -> None:
         server.listen()
         while True:
             client, _ = server.accept()
-            with client, client.makefile("rw") as lines, suppress(OSError):
-                lines.write(obey(lines.readline().strip()))
-                lines.flush()
+            threading.Thread(target=_serve, args=(client,), daemon=True).start()
+
+
+def _serve(client: socket.socket) -> None:
+    with suppress(OSError), client, client.makefile("rw") as lines:
+        lines.write(obey(lines.readline().strip()))
+        lines.flush()
 
 
 if __name__ == "__main__":

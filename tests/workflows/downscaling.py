@@ -1,0 +1,83 @@
+"""The R code of workflows/downscaling, called from tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "downscaling"
+SCRIPTS = WORKFLOW / "workflow" / "scripts"
+NODATA = -99999.0
+Key = TypeVar("Key")
+#: Where R has its packages; to ask R itself takes long on a busy machine.
+_LIBRARIES = ("/usr/lib/R/site-library", "/usr/local/lib/R/site-library", *os.environ.get("R_LIBS_USER", "").split(":"))
+MISSING = [tool for tool in ("Rscript", "saga_cmd") if shutil.which(tool) is None]
+MISSING += ["terra"] * (not any(Path(folder, "terra").is_dir() for folder in _LIBRARIES if folder))
+
+NEEDS_SAGA = [
+    pytest.mark.saga,
+    pytest.mark.skipif(
+        bool(MISSING),
+        reason=f"not installed: {', '.join(MISSING)} (apt: saga r-base-core r-cran-terra r-cran-codetools)",
+    ),
+]
+
+
+def needs_saga(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark one test of a module in which not all need it."""
+    for mark in NEEDS_SAGA:
+        test = mark(test)
+    return test
+
+
+def run_r(code: str, cwd: Path, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run R code that sees all of the workflow's shared functions."""
+    source = f'for (f in list.files("{SCRIPTS}/lib", "[.]R$", full.names = TRUE)) source(f)'
+    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
+    command = ["Rscript", "--vanilla", "-e", source, "-e", code]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def numbers_of_r(code: str, cwd: Path) -> list[float]:
+    """The numbers that R code prints with cat()."""
+    done = run_r(code, cwd)
+    assert done.returncode == 0, done.stderr
+    return [float(word) for word in done.stdout.split()]
+
+
+def numbers_of_many(codes: Mapping[Key, str], cwd: Path) -> dict[Key, list[float]]:
+    """The numbers of several pieces of R code, two at a time, each in a folder of its own."""
+
+    def one(numbered: tuple[int, str]) -> list[float]:
+        number, code = numbered
+        folder = cwd / f"r{number}"
+        folder.mkdir()
+        return numbers_of_r(code, folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(codes, pool.map(one, enumerate(codes.values())), strict=True))
+
+
+def raster(path: Path) -> list[float]:
+    """The float32 values of a .sdat, south to north, west to east."""
+    data = path.read_bytes()
+    return list(struct.unpack(f"<{len(data) // 4}f", data))
+
+
+def header(path: Path) -> dict[str, str]:
+    """The lines of a .sgrd; SAGA writes Latin-1."""
+    lines = path.read_text(encoding="latin-1").splitlines()
+    return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+
+
+def block(values: list[float], columns: int, rows: range, cols: range) -> list[float]:
+    """The cells of a rectangle of a raster."""
+    return [values[row * columns + col] for row in rows for col in cols]
