@@ -1,14 +1,15 @@
 # One command each: `make demo` shows the plugin at work, `make test` checks it. Both install what they need first.
 
 PYTEST_ARGS ?=
+TESTERS ?= 3
 DEMO_ARGS ?=
 N ?= 200
 SEED ?=
 
 VENV := .venv
 PYTEST ?= $(VENV)/bin/python -m pytest
-DEB_DEMO := ca-certificates python3 python3-venv r-base-core saga
-DEB_TEST := $(DEB_DEMO) bindfs git libcap2-bin strace
+DEB_DEMO := ca-certificates python3 python3-venv r-base-core r-cran-codetools r-cran-terra saga
+DEB_TEST := $(DEB_DEMO) bindfs chromium chromium-driver git libcap2-bin strace
 
 DEB_CLUSTER := munge slurm-client slurmctld slurmd
 DEB_CLUSTER += libjson-perl libyaml-perl oar-node oar-server oar-server-pgsql oar-user oar-user-pgsql openssh-server postgresql
@@ -38,8 +39,9 @@ else
 	@$(MAKE) --no-print-directory test-user
 endif
 
+# Most tests wait most of the time, so there may be more of them at once than there are cores.
 test-user: lint ## the tests, as whoever calls it
-	$(PYTEST) -m "not root" $(PYTEST_ARGS)
+	$(PYTEST) -n $(TESTERS) --dist loadfile -m "not root" $(PYTEST_ARGS)
 
 # Called after test-user in the same folder, which is another user's: nothing may be left there. 5: no such tests.
 test-root:
