@@ -1,42 +1,18 @@
-"""The physics of workflows/downscaling against closed forms, and its refusal to leave wrong results."""
+"""The formulas of workflows/downscaling, its long job, and its refusal to leave wrong results."""
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-import struct
 import subprocess
 import sys
-from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "downscaling"
-SCRIPTS = WORKFLOW / "workflow" / "scripts"
-NODATA = -99999.0
-MISSING = [tool for tool in ("Rscript", "saga_cmd") if shutil.which(tool) is None]
+from .downscaling import NEEDS_SAGA, NODATA, SCRIPTS, WORKFLOW, block, numbers_of_r, raster, run_r
 
-pytestmark = [
-    pytest.mark.saga,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (apt: saga r-base-core)"),
-]
-
-
-def run_r(code: str, cwd: Path, path: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run R code that sees all of the workflow's shared functions."""
-    source = f'for (f in list.files("{SCRIPTS}/lib", "[.]R$", full.names = TRUE)) source(f)'
-    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
-    command = ["Rscript", "--vanilla", "-e", source, "-e", code]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def numbers_of_r(code: str, cwd: Path) -> list[float]:
-    """The numbers that R code prints with cat()."""
-    done = run_r(code, cwd)
-    assert done.returncode == 0, done.stderr
-    return [float(word) for word in done.stdout.split()]
+pytestmark = NEEDS_SAGA
 
 
 def radiation(
@@ -55,17 +31,6 @@ def radiation(
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def raster(path: Path) -> list[float]:
-    """The float32 values of a .sdat, south to north, west to east."""
-    data = path.read_bytes()
-    return list(struct.unpack(f"<{len(data) // 4}f", data))
-
-
-def block(values: list[float], columns: int, rows: range, cols: range) -> list[float]:
-    """The cells of a rectangle of a raster."""
-    return [values[row * columns + col] for row in rows for col in cols]
-
-
 @pytest.fixture
 def ridge(tmp_path: Path) -> Path:
     """A folder with a small ridge, 24 x 20 cells of 250 m, NoData in a corner of 4 x 3 cells."""
@@ -75,77 +40,6 @@ def ridge(tmp_path: Path) -> Path:
         tmp_path,
     )
     return tmp_path
-
-
-# The sun
-
-
-def extraterrestrial(year: int, month: int, latitude: float, tilt: float = 0.0) -> float:
-    """kWh/m2 of a month outside the atmosphere on a plane tilted to the equator (latitude > 0: to the south).
-
-    Daily integral of the cosine of the angle of incidence (Duffie & Beckman); the declination is that of
-    0 h UT, which SAGA uses, from the Astronomical Almanac's low-precision formula.
-    """
-    phi, beta = math.radians(latitude), math.radians(tilt)
-    day, total = date(year, month, 1), 0.0
-    while day.month == month:
-        since_2000 = (day - date(2000, 1, 1)).days - 0.5
-        anomaly = math.radians(357.528 + 0.9856003 * since_2000)
-        longitude = math.radians(
-            280.46 + 0.9856474 * since_2000 + 1.915 * math.sin(anomaly) + 0.02 * math.sin(2 * anomaly)
-        )
-        delta = math.asin(math.sin(math.radians(23.439)) * math.sin(longitude))
-        eccentricity = 1 + 0.03344 * math.cos(2 * math.pi * day.timetuple().tm_yday / 365.25 - 0.048869)
-        sunset = math.acos(-math.tan(phi) * math.tan(delta))
-        hours = min(sunset, math.acos(-math.tan(phi - beta) * math.tan(delta)))
-        incidence = math.cos(phi - beta) * math.cos(delta) * math.sin(hours) + hours * math.sin(phi - beta) * math.sin(
-            delta
-        )
-        total += 24 / math.pi * 1.367 * eccentricity * incidence
-        day += timedelta(days=1)
-    return total
-
-
-def plane_code(latitude: float, month: int, slope_x: float, slope_y: float) -> str:
-    """R code that prints direct and diffuse of a month in the middle of a plane, without an atmosphere."""
-    return (
-        "z <- matrix(0, 9, 9);"
-        f"z <- 2000 + 100 * ({slope_x} * (col(z) - 5) + {slope_y} * (row(z) - 5));"
-        'write_grid(grid(z, d = 100), "dem.sgrd");'
-        f'sun_of_month("dem.sgrd", NULL, "direct.sgrd", "diffuse.sgrd", 2018, {month},'
-        f' list(latitude = {latitude}, hour_step = 0.5, transmittance = 100), "log");'
-        'cat(read_grid("direct.sgrd")$z[5, 5], read_grid("diffuse.sgrd")$z[5, 5], "")'
-    )
-
-
-@pytest.mark.parametrize(("latitude", "month"), [(45.0, 1), (45.0, 6), (0.0, 3), (-37.0, 12)])
-def test_flat_ground_without_atmosphere_gets_the_extraterrestrial_radiation_within_one_percent(
-    latitude: float, month: int, tmp_path: Path
-) -> None:
-    direct, diffuse = numbers_of_r(plane_code(latitude, month, 0, 0), tmp_path)
-    assert direct == pytest.approx(extraterrestrial(2018, month, latitude), rel=0.01)
-    assert diffuse == 0
-
-
-def test_slopes_in_january_follow_the_closed_form_and_east_equals_west(tmp_path: Path) -> None:
-    steep = math.tan(math.radians(30))
-    aspects = {"south": (0, steep), "north": (0, -steep), "east": (-steep, 0), "west": (steep, 0)}
-    code = ";".join(plane_code(45, 1, *slope) for slope in aspects.values())
-    direct = dict(zip(aspects, numbers_of_r(code, tmp_path)[::2], strict=True))
-    assert direct["south"] == pytest.approx(extraterrestrial(2018, 1, 45, tilt=30), rel=0.01)
-    assert direct["south"] > extraterrestrial(2018, 1, 45) > direct["north"]
-    assert direct["north"] < 0.02 * direct["south"]
-    # The equation of time keeps them from being equal.
-    assert direct["east"] == pytest.approx(direct["west"], rel=0.05)
-
-
-def test_the_sky_over_a_plane_is_half_of_one_plus_the_cosine_of_its_slope(tmp_path: Path) -> None:
-    code = (
-        'write_grid(grid(2000 + 100 * tan(pi / 6) * row(matrix(0, 41, 41)), d = 100), "dem.sgrd");'
-        'sky_view("dem.sgrd", "visible.sgrd", "svf.sgrd", 1500, 16, "log");'
-        'cat(read_grid("svf.sgrd")$z[21, 21])'
-    )
-    assert numbers_of_r(code, tmp_path)[0] == pytest.approx((1 + math.cos(math.pi / 6)) / 2, rel=0.01)
 
 
 # Temperature
@@ -175,6 +69,16 @@ def test_a_kilometre_grid_is_refined_to_the_same_values_in_a_tile_as_in_the_zone
         "cat(max(abs(refine(coarse, zone)[31:60, 26:50] - refine(coarse, tile))))"
     )
     assert numbers_of_r(code, tmp_path) == [0]
+
+
+def test_means_over_blocks_keep_the_sum_and_leave_nodata_out(tmp_path: Path) -> None:
+    code = (
+        "z <- outer(1:12, 1:8, function(i, j) i^2 + 10 * j); g <- grid(z, 50, 50, 100); b <- block_means(g, 4);"
+        "z[1:4, 1:3] <- NA; z[5:8, 1:4] <- NA; n <- block_means(grid(z), 4)$z;"
+        "cat(sum(b$z) * 16 - sum(g$z), b$z[2, 1] - mean(g$z[5:8, 1:4]), n[1, 1] - mean(g$z[1:4, 4]),"
+        "n[2, 1] - mean(z, na.rm = TRUE), b$x, b$y, b$d)"
+    )
+    assert numbers_of_r(code, tmp_path) == [0, 0, 0, 0, 200, 200, 400]
 
 
 def test_the_wedges_without_relief_are_cut_and_nothing_else(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 # What the rules share: names, units and the way to files of the workflow.
+import sys
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+import estimate
 
 # A grid of SAGA is three files: data, header, projection.
 GRID = (".sdat", ".sgrd", ".prj")
 
 MONTHS = [f"{month:02d}" for month in sorted(config["months"])]
-TILES = [
-    f"r{row}c{column}"
-    for row in range(1, config["tiles"] + 1)
-    for column in range(1, config["tiles"] + 1)
-]
+COUNTS = estimate.tile_counts(config)
+TILES = estimate.tiles_of(config)
 
 # Mosaics and their units.
 VARIABLES = {
@@ -18,7 +19,6 @@ VARIABLES = {
     "quotient": "",
     "temperature": "C",
 }
-MAPS = ["temperature", "sun", "quotient", "downscaling"]
 
 
 wildcard_constraints:
@@ -27,16 +27,30 @@ wildcard_constraints:
     variable="|".join(VARIABLES),
 
 
-def configured_file(key):
+def found_file(name, key):
     """Find a file named in the configuration: in the run directory, else in the workflow."""
-    name = Path(config[key])
-    for candidate in (name, Path(workflow.basedir).parent / name):
+    for candidate in (Path(name), Path(workflow.basedir).parent / name):
         if candidate.is_file():
             return str(candidate)
     raise WorkflowError(
         f"config: {key}: no file {name}, neither in the run directory "
         f"{Path.cwd()} nor in the workflow"
     )
+
+
+def configured_file(key):
+    """A file that the configuration names; none when it names none."""
+    return found_file(config[key], key) if config[key] else []
+
+
+def monthly_files(key):
+    """Files of the months: {month} in a path, or a list of twelve; none for other values."""
+    value = config[key]
+    if isinstance(value, str):
+        value = [value.replace("{month}", f"{month:02d}") for month in range(1, 13)]
+    if not value or not isinstance(value[0], str):
+        return {}
+    return {month: found_file(value[int(month) - 1], key) for month in MONTHS}
 
 
 def script_file(name):
@@ -52,10 +66,29 @@ def lib(*names):
 def site():
     """Settings of the sun, the same for slopes and for the flat ground they are compared with."""
     return {
-        "latitude": config["latitude"],
         "hour_step": config["hour_step"],
         "transmittance": config["transmittance"],
     }
+
+
+def needs(rule):
+    """Resources of a rule by the measured model (scripts/estimate.py).
+
+    `runtime` (minutes, of a segment) only with `walltime` in the configuration:
+    it goes before a profile's --ckpt-walltime.
+    """
+
+    def place(wildcards):
+        return {"tile": wildcards.tile} if hasattr(wildcards, "tile") else {}
+
+    def memory(wildcards):
+        return estimate.rule_mb(config, ZONE, rule, **place(wildcards))
+
+    def runtime(wildcards):
+        month = {"month": int(wildcards.month)} if hasattr(wildcards, "month") else {}
+        return estimate.rule_minutes(config, ZONE, rule, **place(wildcards), **month)
+
+    return {"mem_mb": memory} | ({"runtime": runtime} if config["walltime"] else {})
 
 
 def tiles_of(wildcards):
@@ -70,31 +103,38 @@ def tiles_of(wildcards):
     ]
 
 
-def mosaics(variable):
-    """The mosaics of a variable, month after month."""
-    return [
-        f"results/mosaics/{month}/{variable}{extension}"
-        for month in MONTHS
-        for extension in GRID
-    ]
+def grid_files(stem):
+    """The three files of a grid."""
+    return [stem + extension for extension in GRID]
 
 
-def map_grids(wildcards):
-    """What a map shows: a variable of its own name, or the temperature before and after."""
-    variable = "temperature" if wildcards.map == "downscaling" else wildcards.map
-    return mosaics(variable)
-
-
-def map_coarse_grids(wildcards):
-    """The kilometre grids above the fine ones, for the map that compares them."""
-    if wildcards.map != "downscaling":
-        return []
-    return [
-        f"results/climate/{month}/temperature{extension}"
-        for month in MONTHS
-        for extension in GRID
-    ]
+def cloud_number(wildcards):
+    """The month's cloud cover (0-1), when it is one number."""
+    return "" if CLOUDS else config["cloud_cover"][int(wildcards.month) - 1]
 
 
 DEM = configured_file("dem")
 STATIONS = configured_file("stations")
+TEMPERATURES = monthly_files("temperature")
+ELEVATION = configured_file("temperature_elevation")
+CLOUDS = monthly_files("cloud_cover")
+ZONE = estimate.zone_of(config, Path(DEM))
+
+# What lies around the zone is a grid of its own when the zone is cut out of more.
+AROUND = grid_files("results/relief/around") if config["extent"] else []
+LATITUDES = ["results/relief/latitudes.tsv"] if config["latitude"] == "row" else []
+# Fields of the user's own are all looked at before anything long begins.
+FIELD_GRIDS = {
+    name: grid_files(f"results/fields/{{month}}/{name}") if files else []
+    for name, files in (
+        ("temperature", TEMPERATURES),
+        ("elevation", TEMPERATURES),
+        ("cloud_cover", CLOUDS),
+    )
+}
+CHECKED = (
+    [f"results/fields/{month}/checked.tsv" for month in MONTHS]
+    if TEMPERATURES or CLOUDS
+    else []
+)
+COARSE_HEIGHTS = FIELD_GRIDS["elevation"] or grid_files("results/relief/dem_1km")

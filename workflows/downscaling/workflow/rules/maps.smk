@@ -2,13 +2,13 @@ rule mosaic:
     input:
         dem=multiext("results/relief/dem", *GRID),
         tiles=tiles_of,
-        lib=lib("grid", "tiles", "job"),
+        lib=lib("grid", "bands", "tiles", "job"),
     output:
         mosaic=multiext("results/mosaics/{month}/{variable}", *GRID),
     log:
         "logs/mosaic/{month}/{variable}.log",
     resources:
-        mem_mb=1000,
+        **needs("mosaic"),
     params:
         unit=lambda wildcards: VARIABLES[wildcards.variable],
     script:
@@ -18,11 +18,16 @@ rule mosaic:
 rule draw_map:
     input:
         dem=multiext("results/relief/dem", *GRID),
-        fine=map_grids,
+        fine=map_fine_grids,
         coarse=map_coarse_grids,
-        lib=lib("grid", "maps", "job"),
+        lib=lib("grid", "physics", "palettes", "thinned", "maps", "job"),
     output:
-        map="results/maps/{map}.png",
+        map=report(
+            "results/maps/{map}.png",
+            caption="../report/map.rst",
+            category=map_category,
+            labels=map_labels,
+        ),
     log:
         "logs/draw_map/{map}.log",
     wildcard_constraints:
@@ -30,10 +35,9 @@ rule draw_map:
     resources:
         mem_mb=1000,
     params:
-        style=lambda wildcards: (
-            "temperature" if wildcards.map == "downscaling" else wildcards.map
-        ),
-        months=sorted(config["months"]),
+        months=[int(month) for month in MONTHS],
         width=config["map_width"],
+        sun_coefficient=config["sun_coefficient"],
+        leaf_area_ratio=config["leaf_area_ratio"],
     script:
         "../scripts/map.R"

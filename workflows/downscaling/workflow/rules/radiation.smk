@@ -1,15 +1,18 @@
 rule flat_reference:
     input:
-        dem=multiext("results/relief/dem", *GRID),
+        summary="results/relief/summary.tsv",
+        latitudes=LATITUDES,
+        checked=CHECKED,
         lib=lib("grid", "saga", "sun", "job"),
     output:
         flat="results/flat/{month}/flat.tsv",
     log:
         "logs/flat_reference/{month}.log",
     resources:
-        mem_mb=600,
+        **needs("flat_reference"),
     params:
         site=site(),
+        latitude=config["latitude"],
         year=config["year"],
     script:
         "../scripts/flat_reference.R"
@@ -21,8 +24,11 @@ rule flat_reference:
 rule radiation:
     input:
         dem=multiext("results/relief/dem", *GRID),
+        around=AROUND,
+        latitudes=LATITUDES,
+        checked=CHECKED,
         script=script_file("radiation.R"),
-        lib=lib("grid", "tiles", "saga", "sun", "job"),
+        lib=lib("grid", "bands", "tiles", "saga", "sun", "job"),
     output:
         direct=multiext("results/radiation/{month}/{tile}/direct", *GRID),
         diffuse=multiext("results/radiation/{month}/{tile}/diffuse", *GRID),
@@ -32,16 +38,18 @@ rule radiation:
         "benchmarks/radiation/{month}/{tile}.tsv"
     threads: 1
     resources:
-        mem_mb=config["radiation_mem_mb"],
+        **needs("radiation"),
     params:
         **site(),
-        tiles=config["tiles"],
+        latitude=LATITUDES or config["latitude"],
+        around=f"around={AROUND[0]} " if AROUND else "",
+        tiles="x".join(map(str, COUNTS)),
         year=config["year"],
         halo=config["halo"],
         directions=config["sky_directions"],
     shell:
         ": > {log}; "
-        "Rscript --vanilla {input.script} dem={input.dem[0]} "
+        "Rscript --vanilla {input.script} dem={input.dem[0]} {params.around}"
         "tile={wildcards.tile} tiles={params.tiles} "
         "year={params.year} month={wildcards.month} "
         "latitude={params.latitude} halo={params.halo} "

@@ -1,30 +1,31 @@
-# Mean temperature of a month at about 1 km from station normals, a stand-in for a
-# gridded climatology: a straight line on height (its slope is the lapse rate), plus
-# what the stations differ from it, spread by weights 1 / (distance^2 + smooth^2).
+# Mean temperature of a month at about 1 km and its lapse rate. The temperature is a field of the user's own, or from
+# station normals, a stand-in for one: a straight line on height (its slope is the lapse rate), plus what the stations
+# differ from it. The lapse rate is that of the stations, of the field on its own elevation, or given.
 for (file in snakemake@input[["lib"]]) source(file)
 
 open_log(snakemake@log[[1]])
-smooth <- 5000 # m: within this distance no station has the word alone
-relief <- read_grid(snakemake@input[["coarse"]])
-stations <- read.table(snakemake@input[["stations"]], header = TRUE, sep = "\t")
-month <- paste0("t", snakemake@wildcards[["month"]])
-missing <- setdiff(c("x", "y", "elevation", month), names(stations))
-if (length(missing)) stop(snakemake@input[["stations"]], ": no column ", paste(missing, collapse = ", "))
-stations <- stations[complete.cases(stations[c("x", "y", "elevation", month)]), ]
-if (nrow(stations) < 5) stop("a lapse rate needs at least 5 stations, there are ", nrow(stations))
+input <- snakemake@input
+number <- snakemake@wildcards[["month"]]
+rates <- unlist(snakemake@params[["lapse_rates"]])
+given <- if (is.numeric(rates)) rates[as.integer(number)] / 1000 # K/km to K/m
+month <- paste0("t", number)
+stations <- if (length(input[["stations"]])) read_stations(input[["stations"]], month)
+own_field <- length(input[["field"]]) > 0
 
-fit <- lm(stations[[month]] ~ stations$elevation)
-line <- unname(coef(fit))
-x <- rep(eastings(relief), each = nrow(relief$z))
-y <- rep(northings(relief), ncol(relief$z))
-weights <- 1 / (outer(x, stations$x, "-")^2 + outer(y, stations$y, "-")^2 + smooth^2)
-residual <- rowSums(weights * rep(resid(fit), each = length(x))) / rowSums(weights)
-
-temperature <- relief
-temperature$z <- line[1] + line[2] * relief$z + matrix(residual, nrow(relief$z))
+if (own_field) {
+  temperature <- read_grid(input[["field"]])
+  from <- if (identical(rates, "stations")) list(stations[[month]], stations$elevation) else
+    list(as.vector(temperature$z), as.vector(read_grid(input[["elevation"]])$z))
+  fit <- fit_line(from[[1]], from[[2]], given)
+} else {
+  relief <- read_grid(input[["coarse"]])
+  fit <- fit_line(stations[[month]], stations$elevation, given)
+  temperature <- relief
+  temperature$z <- fit$line[1] + fit$line[2] * relief$z + spread(relief, stations, fit$residual)
+}
 write_grid(temperature, snakemake@output[["temperature"]], unit = "C")
 write_table(data.frame(
-  stations = nrow(stations), sea_level_C = line[1], lapse_K_per_m = -line[2],
-  r_squared = summary(fit)$r.squared, residual_sd_K = sd(resid(fit))
+  stations = length(stations[[month]]), sea_level_C = fit$line[1], lapse_K_per_m = -fit$line[2],
+  r_squared = fit$r_squared, residual_sd_K = sd(fit$residual)
 ), snakemake@output[["lapse"]])
-say("month %s: %.2f K/km from %d stations", snakemake@wildcards[["month"]], -1000 * line[2], nrow(stations))
+say("month %s: %.2f K/km from %d values", number, -1000 * fit$line[2], length(fit$residual))

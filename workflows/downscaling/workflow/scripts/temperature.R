@@ -1,33 +1,39 @@
 # Downscaled temperature (C) of one tile and month, with the radiation below clouds
-# (kWh/m2) and the quotient that carries the relief's effect.
+# (kWh/m2) and the quotient that carries the relief's effect. Some rows at a time.
 for (file in snakemake@input[["lib"]]) source(file)
 
 open_log(snakemake@log[[1]])
 input <- snakemake@input
 params <- snakemake@params
-dem <- read_grid(input[["dem"]])
-tile <- tile_cells(snakemake@wildcards[["tile"]], dim(dem$z), params[["tiles"]])
-cells <- crop_grid(dem, tile$rows, tile$columns)
-z <- cells$z
-
-direct <- read_grid(input[["direct"]])$z
-diffuse <- read_grid(input[["diffuse"]])$z
-stopifnot(identical(dim(direct), dim(z)), identical(is.na(direct), is.na(z)))
+name <- snakemake@wildcards[["tile"]]
+zone <- grid_frame(input[["dem"]])
+tile <- tile_cells(name, c(zone$ny, zone$nx), unlist(params[["tiles"]]))
+frame <- crop_frame(zone, tile$rows, tile$columns)
+stopifnot(all(unlist(lapply(input[c("direct", "diffuse")], function(path) {
+  found <- grid_frame(path)
+  found$ny == frame$ny && found$nx == frame$nx
+}))))
 
 flat <- read.table(input[["flat"]], header = TRUE, sep = "\t")
-at_height <- function(values) matrix(splinefun(flat$height_m, values)(z), nrow(z))
-n <- params[["cloud_cover"]]
-q <- sun_quotient(direct, diffuse, at_height(flat$direct), at_height(flat$diffuse), n)
-
+if (!is.null(flat$row)) flat <- flat[flat$row == tile_row(name), ]
 lapse <- read.table(input[["lapse"]], header = TRUE, sep = "\t")$lapse_K_per_m
-coarse <- function(name) refine(read_grid(input[[name]]), cells)
-temperature <- downscaled_temperature(coarse("temperature"), coarse("coarse"), z, lapse, q,
-                                      params[["sun_coefficient"]], params[["leaf_area_ratio"]])
+climate <- read_grid(input[["temperature"]])
+heights <- read_grid(input[["coarse"]])
+clouds <- if (length(input[["clouds"]])) read_grid(input[["clouds"]])
 
-put <- function(name, values, unit) {
-  cells$z <- values
-  write_grid(cells, snakemake@output[[name]], unit = unit)
+band <- function(rows) {
+  cells <- read_grid(input[["dem"]], tile$rows[rows], tile$columns)
+  z <- cells$z
+  direct <- read_grid(input[["direct"]], rows)$z
+  diffuse <- read_grid(input[["diffuse"]], rows)$z
+  stopifnot(identical(is.na(direct), is.na(z)), identical(is.na(diffuse), is.na(z)))
+  at_height <- function(values) matrix(splinefun(flat$height_m, values)(z), nrow(z))
+  # A spline between cloudy and clear kilometres may leave 0-1 a little.
+  n <- if (is.null(clouds)) params[["cloud_cover"]] else pmin(pmax(refine(clouds, cells), 0), 1)
+  q <- sun_quotient(direct, diffuse, at_height(flat$direct), at_height(flat$diffuse), n)
+  temperature <- downscaled_temperature(refine(climate, cells), refine(heights, cells), z, lapse, q,
+                                        params[["sun_coefficient"]], params[["leaf_area_ratio"]])
+  list(temperature, q, below_clouds(direct + diffuse, n))
 }
-put("temperature", temperature, "C")
-put("quotient", q, "")
-put("sun", below_clouds(direct + diffuse, n), "kWh/m2")
+out <- snakemake@output
+write_bands(frame, c(out[["temperature"]][1], out[["quotient"]][1], out[["sun"]][1]), band, c("C", "", "kWh/m2"))

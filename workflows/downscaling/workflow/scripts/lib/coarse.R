@@ -6,16 +6,21 @@ block_means <- function(g, f) {
   rows <- nrow(g$z) %/% f
   columns <- ncol(g$z) %/% f
   if (rows < 2 || columns < 2) stop("the zone has less than 2 x 2 blocks of ", f * g$d, " m")
+  sums <- block_sums(g$z[seq_len(rows * f), seq_len(columns * f)], f)
+  mean <- sums$total / sums$count
+  mean[sums$count == 0] <- sum(sums$total) / sum(sums$count)
+  grid(mean, g$x + (f - 1) / 2 * g$d, g$y + (f - 1) / 2 * g$d, f * g$d, g$prj)
+}
+
+#' Sums over blocks of f x f cells, and the number of cells that have a value.
+block_sums <- function(z, f) {
   total <- function(z) {
-    by_row <- rowsum(z, rep(seq_len(rows), each = f))
-    t(rowsum(t(by_row), rep(seq_len(columns), each = f)))
+    by_row <- rowsum(z, rep(seq_len(nrow(z) / f), each = f))
+    unname(t(rowsum(t(by_row), rep(seq_len(ncol(z) / f), each = f))))
   }
-  z <- g$z[seq_len(rows * f), seq_len(columns * f)]
   there <- !is.na(z)
   z[!there] <- 0
-  mean <- unname(total(z) / total(there + 0))
-  mean[is.nan(mean)] <- sum(z) / sum(there)
-  grid(mean, g$x + (f - 1) / 2 * g$d, g$y + (f - 1) / 2 * g$d, f * g$d, g$prj)
+  list(total = total(z), count = total(there + 0))
 }
 
 #' Values of a coarse grid at the cells of a fine one: natural splines along the rows,

@@ -13,6 +13,8 @@ grid <- function(z, x = 0, y = 0, d = 1, prj = NULL) list(z = z, x = x, y = y, d
 #' The path of a grid without its extension: any of its files names it.
 stem <- function(path) sub("\\.(sdat|sgrd|prj)$", "", path[1])
 
+stem_all <- function(paths) vapply(paths, stem, "", USE.NAMES = FALSE)
+
 #' Centres of the columns and of the rows (m).
 eastings <- function(g) g$x + g$d * (seq_len(ncol(g$z)) - 1)
 northings <- function(g) g$y + g$d * (seq_len(nrow(g$z)) - 1)
@@ -31,41 +33,74 @@ read_header <- function(path) {
   vapply(keys, value, "")
 }
 
-#' Read a grid; stops when the data are shorter or longer than the header says
-#' (SAGA itself reads a truncated file without a word).
-read_grid <- function(path) {
+#' What the header and the projection say: x, y, d, prj as of a grid, and nx, ny columns and rows.
+#' Stops when the data are shorter or longer than the header says (SAGA itself reads a truncated file without a word).
+grid_frame <- function(path) {
   h <- read_header(path)
   data <- paste0(stem(path), ".sdat")
-  nx <- as.integer(h[["CELLCOUNT_X"]])
-  ny <- as.integer(h[["CELLCOUNT_Y"]])
+  nx <- as.numeric(h[["CELLCOUNT_X"]])
+  ny <- as.numeric(h[["CELLCOUNT_Y"]])
   if (h[["DATAFORMAT"]] != "FLOAT" || h[["BYTEORDER_BIG"]] != "FALSE")
     stop(data, ": only little-endian FLOAT grids are read, not ", h[["DATAFORMAT"]])
   if (file.size(data) != 4 * nx * ny)
     stop(data, ": ", file.size(data), " bytes, but ", nx, " x ", ny, " cells need ", 4 * nx * ny)
-  z <- matrix(readBin(data, "double", nx * ny, size = 4L, endian = "little"), ny, nx, byrow = TRUE)
-  if (h[["TOPTOBOTTOM"]] == "TRUE") z <- z[ny:1, , drop = FALSE]
-  # One value or a range "low;high".
-  nodata <- range(as.numeric(strsplit(h[["NODATA_VALUE"]], ";")[[1]]))
-  z[z >= nodata[1] & z <= nodata[2]] <- NA
   prj <- paste0(stem(path), ".prj")
-  grid(z, as.numeric(h[["POSITION_XMIN"]]), as.numeric(h[["POSITION_YMIN"]]), as.numeric(h[["CELLSIZE"]]),
-       if (file.exists(prj)) paste(readLines(prj, warn = FALSE), collapse = ""))
+  list(x = as.numeric(h[["POSITION_XMIN"]]), y = as.numeric(h[["POSITION_YMIN"]]), d = as.numeric(h[["CELLSIZE"]]),
+       prj = if (file.exists(prj)) paste(readLines(prj, warn = FALSE), collapse = ""), nx = nx, ny = ny, data = data,
+       down = h[["TOPTOBOTTOM"]] == "TRUE",
+       nodata = range(as.numeric(strsplit(h[["NODATA_VALUE"]], ";")[[1]]))) # one value or a range "low;high"
+}
+
+#' Read a grid, or only some rows (from the south) and columns (from the west) of it:
+#' no more than these are ever in memory.
+read_grid <- function(path, rows = NULL, columns = NULL) {
+  f <- grid_frame(path)
+  if (is.null(rows)) rows <- seq_len(f$ny)
+  if (is.null(columns)) columns <- seq_len(f$nx)
+  z <- matrix(read_cells(f, rows, columns, "double"), length(rows), length(columns), byrow = TRUE)
+  z[z >= f$nodata[1] & z <= f$nodata[2]] <- NA
+  grid(z, f$x + (min(columns) - 1) * f$d, f$y + (min(rows) - 1) * f$d, f$d, f$prj)
+}
+
+#' The cells of a rectangle row by row from the south, as numbers or ("raw") as the file's own bytes.
+#' @param rows,columns without gaps, ascending
+read_cells <- function(frame, rows, columns, what) {
+  con <- file(frame$data, "rb")
+  on.exit(close(con))
+  size <- if (what == "raw") 1L else 4L
+  several <- length(columns) * (4 / size)
+  one_row <- function(row) {
+    if (frame$down) row <- frame$ny + 1 - row
+    seek(con, 4 * ((row - 1) * frame$nx + columns[1] - 1))
+    readBin(con, what, several, size = size, endian = "little")
+  }
+  unlist(lapply(rows, one_row))
 }
 
 #' Write a grid: .sdat, .sgrd and .prj. The same grid gives the same bytes.
 write_grid <- function(g, path, unit = "") {
-  base <- stem(path)
-  z <- g$z
+  writeBin(as_cells(g$z), paste0(stem(path), ".sdat"), size = 4L, endian = "little")
+  write_header(c(g[c("x", "y", "d", "prj")], nx = ncol(g$z), ny = nrow(g$z)), path, unit)
+}
+
+#' A matrix as the values of a .sdat.
+as_cells <- function(z) {
   z[is.na(z)] <- NODATA
-  writeBin(as.vector(t(z)), paste0(base, ".sdat"), size = 4L, endian = "little")
+  as.vector(t(z))
+}
+
+#' Write the .sgrd and the .prj beside a .sdat.
+#' @param name what the grid calls itself
+write_header <- function(frame, path, unit = "", name = basename(stem(path))) {
+  base <- stem(path)
   writeLines(c(
-    paste0("NAME\t= ", basename(base)), "DESCRIPTION\t= ", paste0("UNIT\t= ", unit),
+    paste0("NAME\t= ", name), "DESCRIPTION\t= ", paste0("UNIT\t= ", unit),
     "DATAFORMAT\t= FLOAT", "DATAFILE_OFFSET\t= 0", "BYTEORDER_BIG\t= FALSE", "TOPTOBOTTOM\t= FALSE",
-    sprintf("POSITION_XMIN\t= %.10f", g$x), sprintf("POSITION_YMIN\t= %.10f", g$y),
-    paste0("CELLCOUNT_X\t= ", ncol(z)), paste0("CELLCOUNT_Y\t= ", nrow(z)),
-    sprintf("CELLSIZE\t= %.10f", g$d), "Z_FACTOR\t= 1.000000", sprintf("NODATA_VALUE\t= %.6f", NODATA)
+    sprintf("POSITION_XMIN\t= %.10f", frame$x), sprintf("POSITION_YMIN\t= %.10f", frame$y),
+    paste0("CELLCOUNT_X\t= ", frame$nx), paste0("CELLCOUNT_Y\t= ", frame$ny),
+    sprintf("CELLSIZE\t= %.10f", frame$d), "Z_FACTOR\t= 1.000000", sprintf("NODATA_VALUE\t= %.6f", NODATA)
   ), paste0(base, ".sgrd"))
-  writeLines(if (is.null(g$prj)) "" else g$prj, paste0(base, ".prj"))
+  writeLines(if (is.null(frame$prj)) "" else frame$prj, paste0(base, ".prj"))
   invisible(path)
 }
 

@@ -24,8 +24,6 @@ saga <- function(library, tool, options, outputs, log, size = NULL) {
   for (path in outputs) check_size(path, size, what)
 }
 
-stem_all <- function(paths) vapply(paths, stem, "", USE.NAMES = FALSE)
-
 option_words <- function(options) {
   values <- vapply(options, function(v) if (is.numeric(v)) format(v, digits = 15, scientific = FALSE) else v, "")
   paste0("-", names(options), "=", values)

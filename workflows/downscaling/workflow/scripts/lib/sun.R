@@ -52,8 +52,9 @@ check_dates <- function(path, days) {
 
 #' Read what SAGA computed; NoData of the relief is NoData again
 #' (ta_lighting 2 writes 0 there, which would be a very dark place).
-read_masked <- function(path, dem) {
-  g <- read_grid(path)
+#' @param rows,columns the part of it that dem is, NULL: all
+read_masked <- function(path, dem, rows = NULL, columns = NULL) {
+  g <- read_grid(path, rows, columns)
   g$z[is.na(dem$z)] <- NA
   if (!identical(is.na(g$z), is.na(dem$z)) || any(g$z < 0, na.rm = TRUE))
     stop(path, ": radiation is missing or negative where there is relief")
