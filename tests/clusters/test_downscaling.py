@@ -12,17 +12,13 @@ import pytest
 from filelock import FileLock
 from workflows.runs import Flow, Head
 
-from workflows.downscaling import NEEDS_SAGA, WORKFLOW
+from workflows.downscaling import NEEDS_SAGA, QUICK
 
 from .cluster import LIMIT, Site, computes, meanwhile
 
 #: The quick configuration with one tile, but enough work in it for some segments.
 ARGUMENTS = (
-    "--snakefile",
-    str(WORKFLOW / "workflow" / "Snakefile"),
-    "--configfile",
-    str(WORKFLOW / ".test" / "config" / "config.yaml"),
-    "--config",
+    *QUICK,
     "cell=100",
     "hour_step=0.5",
     "months=[1]",

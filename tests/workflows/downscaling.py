@@ -15,6 +15,14 @@ import pytest
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "downscaling"
 SCRIPTS = WORKFLOW / "workflow" / "scripts"
+#: Snakemake's arguments for the quick configuration; what follows are settings of it.
+QUICK = (
+    "--snakefile",
+    str(WORKFLOW / "workflow" / "Snakefile"),
+    "--configfile",
+    str(WORKFLOW / ".test" / "config" / "config.yaml"),
+    "--config",
+)
 NODATA = -99999.0
 Key = TypeVar("Key")
 #: Where R has its packages; to ask R itself takes long on a busy machine.

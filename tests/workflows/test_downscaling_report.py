@@ -11,7 +11,7 @@ import pytest
 from helpers.browser import MISSING as NO_BROWSER
 from helpers.browser import Browser
 
-from .downscaling import NEEDS_SAGA, WORKFLOW
+from .downscaling import NEEDS_SAGA, QUICK
 from .runs import Flow
 
 pytestmark = [
@@ -21,11 +21,7 @@ pytestmark = [
 
 #: The quick configuration, in one tile and month.
 ARGUMENTS = (
-    "--snakefile",
-    str(WORKFLOW / "workflow" / "Snakefile"),
-    "--configfile",
-    str(WORKFLOW / ".test" / "config" / "config.yaml"),
-    "--config",
+    *QUICK,
     "months=[1]",
     "tiles=1",
 )

@@ -6,18 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from .downscaling import NEEDS_SAGA, WORKFLOW
+from .downscaling import NEEDS_SAGA, QUICK
 from .runs import Done, Flow
 
 pytestmark = [pytest.mark.criu, *NEEDS_SAGA]
 
 #: The quick configuration, but with enough work for each tile to need three segments on a fast machine.
 ARGUMENTS = (
-    "--snakefile",
-    str(WORKFLOW / "workflow" / "Snakefile"),
-    "--configfile",
-    str(WORKFLOW / ".test" / "config" / "config.yaml"),
-    "--config",
+    *QUICK,
     "cell=80",
     "hour_step=0.5",
     "months=[1]",
