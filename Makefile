@@ -1,7 +1,7 @@
 # One command each: `make demo` shows the plugin at work, `make test` checks it. Both install what they need first.
 
 PYTEST_ARGS ?=
-TESTERS ?= 3
+TESTERS ?= 2
 DEMO_ARGS ?=
 N ?= 200
 SEED ?=
@@ -39,9 +39,9 @@ else
 	@$(MAKE) --no-print-directory test-user
 endif
 
-# Most tests wait most of the time, so there may be more of them at once than there are cores.
+# Groups are made in tests/conftest.py.
 test-user: lint ## the tests, as whoever calls it
-	$(PYTEST) -n $(TESTERS) --dist loadfile -m "not root" $(PYTEST_ARGS)
+	$(PYTEST) -n $(TESTERS) --dist loadgroup --no-loadscope-reorder -m "not root" $(PYTEST_ARGS)
 
 # Called after test-user in the same folder, which is another user's: nothing may be left there. 5: no such tests.
 test-root:
@@ -61,6 +61,7 @@ else
 endif
 
 test-clusters-user: setup-dev # all nodes share the home directories, and not /tmp
+	@mkdir -p $(HOME)/ckpt-cluster-tests
 	$(PYTEST) -m cluster --basetemp=$(HOME)/ckpt-cluster-tests/pytest $(PYTEST_ARGS)
 
 lint: setup-dev ## style and types

@@ -15,6 +15,10 @@ from helpers.writers import Place
 
 #: Markers of tests that `make test` runs apart.
 APART = ("root", "cluster")
+#: Tests of chains whose walltimes are seconds: one at a time, or they would wait for each other's processors too long.
+TIMED = re.compile(
+    r"conformance/test_(supervisor|claims|crashes|images|lsf|schedulers)|workflows/test_(?!downscaling)|faults/"
+)
 
 
 def pytest_configure() -> None:
@@ -30,6 +34,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+    _group(items)
+
+
+def _group(items: list[pytest.Item]) -> None:
+    """Tell pytest-xdist what stays together: all timed tests, which begin at once; of the others, those of a file."""
+    items.sort(key=lambda item: TIMED.search(item.nodeid) is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            group = "timed" if TIMED.search(item.nodeid) else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(hookwrapper=True)

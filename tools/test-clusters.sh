@@ -29,5 +29,5 @@ warden=$!
 # Tests mostly wait. So both clusters are tested at once, and on each a test that needs it alone takes turns with groups
 # of others beside each other (tests/clusters/conftest.py): three workers a cluster. The folders with such tests only: to
 # collect all the others takes each worker longer.
-export PYTEST_ADDOPTS="-n $((3 * $#)) --dist loadgroup tests/clusters tests/conformance"
+export PYTEST_ADDOPTS="-n $((3 * $#)) --dist loadgroup --durations 12 tests/clusters tests/conformance"
 CKPT_CLUSTER_ORDERS=$run/orders tools/test-as-user.sh test-clusters-user

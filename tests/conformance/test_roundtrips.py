@@ -62,11 +62,13 @@ def _run(trial: Trial, variant: str, script: str, moments: list[str | float]) ->
             time.sleep(moment)
         if running.poll() is not None:
             break
+        folder = trial.image()
         try:
-            folder, _ = trial.save(engine, running)
+            trial.save(engine, running, folder=folder)
         except EngineError:
             if running.poll() is None:
                 raise
+            shutil.rmtree(folder)
             break  # it ended in that moment
         running = trial.restore(engine, folder, payload)
         shutil.rmtree(folder)
