@@ -27,6 +27,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave tests that need root, or a cluster that root has brought up, to those who ask for them (``-m root``)."""
     unwanted = [name for name in APART if not re.search(rf"\b{name}\b", config.option.markexpr)]
