@@ -41,7 +41,7 @@ endif
 
 # Groups are made in tests/conftest.py.
 test-user: lint ## the tests, as whoever calls it
-	$(PYTEST) -n $(TESTERS) --dist loadgroup --no-loadscope-reorder -m "not root" $(PYTEST_ARGS)
+	$(PYTEST) -n $(TESTERS) --dist loadgroup --no-loadscope-reorder --durations 12 -m "not root" $(PYTEST_ARGS)
 
 # Called after test-user in the same folder, which is another user's: nothing may be left there. 5: no such tests.
 test-root:

@@ -15,10 +15,12 @@ from helpers.writers import Place
 
 #: Markers of tests that `make test` runs apart.
 APART = ("root", "cluster")
-#: Tests of chains whose walltimes are seconds: one at a time, or they would wait for each other's processors too long.
-TIMED = re.compile(
-    r"conformance/test_(supervisor|claims|crashes|images|lsf|schedulers)|workflows/test_(?!downscaling)|faults/"
-)
+#: Chains whose walltimes are seconds. Of each group one runs at a time: many at once would wait for each other's
+#: processors too long. Those of the second group are many processes at once themselves, and come last.
+TIMED = {
+    "chains": re.compile("conformance/test_(supervisor|claims|crashes|images|lsf|schedulers)"),
+    "workflows": re.compile("workflows/test_(?!downscaling)|faults/"),
+}
 
 
 def pytest_configure() -> None:
@@ -39,12 +41,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _group(items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist what stays together: all timed tests, which begin at once; of the others, those of a file."""
-    items.sort(key=lambda item: TIMED.search(item.nodeid) is None)
+    """Tell pytest-xdist what stays together: timed tests, which begin at once; of the others, those of a file."""
+    items.sort(key=lambda item: (_timed(item) is None, "faults/" in item.nodeid))
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            group = "timed" if TIMED.search(item.nodeid) else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+            item.add_marker(pytest.mark.xdist_group(_timed(item) or item.nodeid.partition("::")[0]))
+
+
+def _timed(item: pytest.Item) -> str | None:
+    return next((name for name, pattern in TIMED.items() if pattern.search(item.nodeid)), None)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -57,8 +57,8 @@ def test_saves_that_never_fit_into_the_walltime_are_given_up_with_the_reason(tmp
 
 
 def test_a_chain_ends_after_the_most_segments_and_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
-    settings = {"walltime": 3.0, "grace": 0.5, "floor": 1.0, "max_segments": 2}
-    with local_job(tmp_path, count(80), WATCHED, **settings) as job:
+    settings = {"walltime": 4.5, "grace": 0.5, "floor": 1.0, "max_segments": 2}
+    with local_job(tmp_path, count(160), WATCHED, **settings) as job:
         chain = Chain(job)
         step = chain.end()
         assert (step.action, step.retry) == ("fail", False)
@@ -70,4 +70,4 @@ def test_a_chain_ends_after_the_most_segments_and_goes_on_when_it_is_run_again(t
         while (step := chain.end()).action == "fail" and "--ckpt-max-segments" in step.reason:
             chain.watched.forgive()
         assert step.reason == "the job ended with exit status 7"
-        assert_as_one_run(job, 80)
+        assert_as_one_run(job, 160)
