@@ -27,7 +27,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flow, Done, 
     cut, whole = Flow(folder / "ckpt"), Flow(folder / "local")
     same = whole.run("--executor", "local", "--cores", "2", *ARGUMENTS)
     assert same.status == 0, same.said
-    done = cut.ckpt("--jobs", "2", "--ckpt-walltime", "5s", *ARGUMENTS)
+    done = cut.ckpt("--jobs", "2", "--ckpt-walltime", "6s", *ARGUMENTS)
     yield cut, done, whole
     cut.close()
 
