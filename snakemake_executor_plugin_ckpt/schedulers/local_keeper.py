@@ -26,6 +26,8 @@ _PR_SET_PDEATHSIG = 1
 _SHORTEST = 0.5
 #: Seconds that the state directory, and with it the script, may be gone between two segments.
 _ABSENCE = 300.0
+#: Exit statuses of a shell for a script that cannot be run or is not there.
+_NO_SCRIPT = (126, 127)
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM}
 
 
@@ -45,7 +47,8 @@ def main(arguments: list[str]) -> int:
         faults.point("keeper.segment-begin")
         status, cancelled = _segment(record.stem, script, walltime, grace or 0.0)
         faults.point("keeper.segment-over")
-        if cancelled or status != REQUEUE:
+        vanished = status in _NO_SCRIPT and not os.path.exists(script)  # in the moment of its start
+        if cancelled or (status != REQUEUE and not vanished):
             return status if status >= 0 else 128 - status
         time.sleep(max(0.0, _SHORTEST - (time.monotonic() - began)))
         if _cancelled_while_absent(script):

@@ -142,11 +142,18 @@ def test_a_segment_that_is_to_begin_waits_for_its_disk(tmp_path: Path) -> None:
         first = job.running_segment()
         own = proc.read_stat(first.pid)
         assert own is not None
-        # Between the save and the next segment the keeper sleeps: long enough to take the disk away.
-        os.kill(first.pid, signal.SIGUSR2)
-        wait_for(lambda: job.folder.segment(1).outcome == "saved")
+        # Stopped, the keeper does not begin the next segment before the disk is gone.
+        os.kill(own.parent, signal.SIGSTOP)
+        try:
+            os.kill(first.pid, signal.SIGUSR2)
+            wait_for(
+                lambda: (ended := proc.read_stat(first.pid)) and ended.state == "Z", "the end of the first segment"
+            )
+        except BaseException:
+            os.kill(own.parent, signal.SIGCONT)
+            raise
         with disk.away():
-            wait_for(lambda: not alive(first), "the end of the first segment")
+            os.kill(own.parent, signal.SIGCONT)
             time.sleep(1.0)  # the next segment is due by now
             assert Path(f"/proc/{own.parent}").exists(), "the keeper gave up"
             assert job.scheduler.liveness(job.ids)[job.ids[0]] is Liveness.UNKNOWN

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from helpers.waiting import wait_for
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.errors import SchedulerError
@@ -119,3 +120,16 @@ def test_a_name_with_spaces_and_parentheses_is_read_right() -> None:
     child.communicate(b"\n")
     assert stat is not None
     assert (stat.name, stat.parent) == (") S 1 (x", os.getpid())
+
+
+def test_a_keeper_waits_for_a_script_that_vanished_in_the_moment_of_its_start(tmp_path: Path) -> None:
+    script, away = tmp_path / "run.sh", tmp_path / "away"
+    script.write_text(f"#!/bin/sh\nmv {script} {away}; exit 127\n")
+    script.chmod(0o700)
+    keeper = [sys.executable, "-m", "snakemake_executor_plugin_ckpt.schedulers.local_keeper"]
+    with subprocess.Popen([*keeper, str(tmp_path / "record"), str(script), "", ""]) as process:
+        wait_for(lambda: away.exists() and not proc.children(process.pid), "the end of the first segment")
+        time.sleep(0.2)  # it has been looked for by now
+        away.write_text("#!/bin/sh\nexit 3\n")
+        away.rename(script)
+        assert process.wait(30) == 3
