@@ -37,7 +37,8 @@ def claim(folder: JobFolder, job: Job, scheduler: str, allocation: Allocation) -
     if history:
         _end_of(folder, history[-1], scheduler, allocation)
     submissions = folder.submissions()
-    if folder.exit_status() is not None:
+    known = folder.job()
+    if folder.exit_status() is not None or (known is not None and known.acknowledged):
         # The one before was at its end a moment ago, and its images may be gone by now.
         raise StateError(f"{job.key} is over: nothing is left to run")
     segment = Segment(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,13 @@ def test_no_segment_of_a_job_that_ended_a_moment_ago_is_claimed(tmp_path: Path) 
     with pytest.raises(StateError, match="is over"):
         claim.claim(history.folder, history.job, "local", MINE)
     assert history.folder.segment_numbers() == [1, 2]
+
+
+def test_no_segment_of_a_job_whose_success_snakemake_knows_is_claimed(tmp_path: Path) -> None:
+    """Its images are gone, also if a segment that was saved in its last moment withdrew the exit status."""
+    history = History(tmp_path, "key")
+    history.saved()
+    history.folder.write_job(replace(history.job, acknowledged=True))
+    with pytest.raises(StateError, match="is over"):
+        claim.claim(history.folder, history.job, "local", MINE)
+    assert history.folder.segment_numbers() == [1]
