@@ -6,7 +6,7 @@
 #   --copy PATH   PATH is copied there when DIR is made (settings of apt or pip, certificates)
 #
 # Needs root and the package debootstrap. Example, everything from a fresh clone:
-#   tools/bare-debian.sh --ro "$PWD" /var/tmp/bare bash -c "git clone $PWD /root/ckpt && make -C /root/ckpt demo test"
+#   tools/bare-debian.sh --ro "$PWD" /var/tmp/bare bash -c "git clone $PWD ckpt && make -C ckpt demo test"
 set -euo pipefail
 
 usage() {

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,16 @@ def parked_job(tmp_path: Path, behaviour: str, **policy: object) -> Iterator[Loc
                 (gates / str(earlier)).touch()
             wait_for((gates / f"done-{step}").exists, f"step {step}")
             job.folder.request("checkpoint" if image == 1 else "park")
-            wait_for(lambda: job.folder.segment(1).generation == image, "the save")  # noqa: B023 - called at once
+            wait_for(partial(_has_image, job, image), "the save")
         job.wait()
         job.folder.clear_request("park")
         for step in range(steps.STEPS):
             (gates / str(step)).touch()
         yield job
+
+
+def _has_image(job: LocalJob, number: int) -> bool:
+    return job.folder.segment(1).generation == number
 
 
 def damage(path: Path) -> None:
