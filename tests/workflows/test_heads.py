@@ -266,3 +266,12 @@ def test_a_job_whose_code_changed_while_it_was_parked_begins_anew_and_says_so(fl
         assert anew[0].restored_from is None
         assert ours.text(f"{name}.txt") == "".join(f"new {step}\n" for step in range(1, STEPS + 1))
         assert ours.text(f"{name}.trace").count("start\n") == 2
+
+
+def test_a_job_that_was_done_is_computed_again_when_the_user_forces_it(flow: MakeFlow) -> None:
+    ours = flow('rule done:\n    output: "out"\n    shell: "date >> runs; cp runs {output}"\n')
+    first = ours.ckpt("--jobs", "1")
+    assert first.status == 0, first.said
+    again = ours.ckpt("--jobs", "1", "--forceall")
+    assert again.status == 0, again.said
+    assert len(ours.text("out").splitlines()) == 2
