@@ -30,4 +30,4 @@ warden=$!
 # of others beside each other (tests/clusters/conftest.py): three workers a cluster. The folders with such tests only: to
 # collect all the others takes each worker longer.
 export PYTEST_ADDOPTS="-n $((3 * $#)) --dist loadgroup --durations 12 tests/clusters tests/conformance"
-CKPT_CLUSTER_ORDERS=$run/orders tools/test-as-user.sh test-clusters-user
+CKPT_CLUSTERS="$*" CKPT_CLUSTER_ORDERS=$run/orders tools/test-as-user.sh test-clusters-user

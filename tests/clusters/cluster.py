@@ -28,8 +28,8 @@ from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Scheduler, 
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 
-#: Where the warden takes orders (see warden.py).
-ORDERS = "CKPT_CLUSTER_ORDERS"
+#: Where the warden takes orders (see warden.py), and which clusters are up.
+ORDERS, UP = "CKPT_CLUSTER_ORDERS", "CKPT_CLUSTERS"
 #: Seconds for a whole workflow, however busy the machine is.
 LIMIT = 600.0
 NODES = {"oar": ("onode1", "onode2"), "slurm": ("node1", "node2", "node3")}
@@ -75,6 +75,8 @@ def down(name: str) -> str | None:
     """Why there is no cluster of this kind to test on; None when there is."""
     if ORDERS not in os.environ:
         return "no cluster: `make test-clusters`, as root, brings one up and runs these tests"
+    if name not in os.environ[UP].split():
+        return f"no {name} here: `make test-clusters CLUSTERS={name}`, as root, brings it up"
     return load_scheduler(find_scheduler(name), Path("/nonexistent")).missing()
 
 

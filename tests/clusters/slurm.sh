@@ -158,8 +158,11 @@ start_nodes() {
 kill_node() { alive "$RUN/$1.init" && kill -KILL "$(cat "$RUN/$1.init")"; waitfor 10 ended "$RUN/$1.init"; rm -f "$RUN/$1."*; }
 kill_slurmd() { nsenter -t "$(cat "$RUN/$1.init")" -p -m sh -c "kill -KILL \$(cat $RUN/$1.slurmd)"; rm -f "$RUN/$1.slurmd"; }
 
-drained() { case $(scontrol show node "$1") in *+DRAIN*) return 0 ;; *) return 1 ;; esac; }
-resumed() { ! drained "$1" || { scontrol update nodename="$1" state=resume; ! drained "$1"; }; }
+# No answer is neither yes nor no.
+resumed() {
+    scontrol update nodename="$1" state=resume 2>/dev/null
+    case $(scontrol show node "$1") in *State=*+DRAIN*) return 1 ;; *State=*) return 0 ;; *) return 1 ;; esac
+}
 drain() { # NODE on|off
     if [ "$2" = on ]; then scontrol update nodename="$1" state=drain reason=test
     else waitfor 30 resumed "$1" || die "$1 is not resumed"; fi # refused until slurmctld knows of the node again
