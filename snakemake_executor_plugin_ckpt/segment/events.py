@@ -41,7 +41,7 @@ class Events:
     def __enter__(self) -> Events:
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         for number in _HINTS:
-            signal.signal(number, lambda got, _: self._signals.append(got))
+            signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._watch = _watch(self._requests)
@@ -69,14 +69,23 @@ class Events:
     def wait(self, until: float) -> None:
         """Sleep until something happens, or a time of the monotonic clock, or for `IDLE` seconds."""
         for key, _ in self._selector.select(max(0.0, min(until - time.monotonic(), IDLE))):
-            if key.fd in (self._woken, self._watch):
+            if key.fd == self._woken:
+                self._signals += self._caught()
+            elif key.fd == self._watch:
                 with suppress(BlockingIOError):
                     os.read(key.fd, 65536)
 
     def signals(self) -> list[int]:
-        """The signals since the last call."""
-        got, self._signals = self._signals, []
+        """The signals since the last call, in the order in which they came."""
+        got, self._signals = [*self._signals, *self._caught()], []
         return got
+
+    def _caught(self) -> bytes:
+        # Python calls the handlers of signals that came together by their numbers; what is written here is in order.
+        try:
+            return os.read(self._woken, 65536)
+        except BlockingIOError:
+            return b""
 
 
 def _watch(folder: Path) -> int | None:

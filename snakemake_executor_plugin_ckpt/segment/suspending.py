@@ -57,22 +57,26 @@ class Suspension:
         self.held = False
 
     def hear(self, got: Sequence[int], running: Running, times: Times) -> Heard:
-        """Take note of signals, and let the payload go on if that is wished; what they mean for the segment."""
-        mine = self._scheduler.suspends
+        """Take note of signals, and let the payload go on if that is wished; what they mean for the segment.
+
+        They are in the order in which they came: of wishes to suspend and to go on, the last one counts.
+        """
+        wishes = [number for number in got if number in (_SUSPEND, _RESUME)] if self._scheduler.suspends else []
         # A job that is not saved has no use for a warning: it may be done before its walltime is.
         ignored = (_SUSPEND, _RESUME) if self._can_save else (_SUSPEND, _RESUME, *_WARNINGS)
         others = any(number not in ignored for number in got)
         self._other = self._other or others
-        if mine and _RESUME in got:
-            self._asked = False
+        if _RESUME in wishes:
             self.release(running)
+        if wishes and wishes[-1] == _RESUME:
+            self._asked = False
             # To some batch systems a suspended job does not grow older; if there is no answer, the end stays.
             with suppress(SchedulerError):
                 times.end_at(self._scheduler.allocation(self._environment).end)
             return Heard(save=others, resumed=not self._other)
         if others:
             self.release(running)  # whatever it is: a payload that runs is the one to be saved
-        if mine and _SUSPEND in got and not self.held:
+        if _SUSPEND in wishes and not self.held:
             self._asked = True
             self._settle(running)
             return Heard(save=others or self._can_save)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +21,7 @@ from snakemake_executor_plugin_ckpt.errors import SchedulerError
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Allocation
 from snakemake_executor_plugin_ckpt.schedulers.local import Local
+from snakemake_executor_plugin_ckpt.segment.events import Events
 from snakemake_executor_plugin_ckpt.segment.suspending import Heard, Suspension
 from snakemake_executor_plugin_ckpt.segment.times import Times
 
@@ -89,6 +93,47 @@ def test_a_resume_does_not_take_back_what_something_else_wished(payload: Payload
     assert hear(suspension, payload, times, OTHER) == Heard(save=True)
     assert hear(suspension, payload, times, STOP) == Heard(save=True)
     assert hear(suspension, payload, times, GO) == Heard(save=False, resumed=False)
+
+
+def test_of_wishes_that_come_together_the_last_one_counts(payload: Payload, times: Times) -> None:
+    saved = Suspension(Suspending(Path("x")), True, {})
+    assert hear(saved, payload, times, STOP, GO) == Heard(save=False, resumed=True)
+    assert hear(saved, payload, times, GO, STOP) == Heard(save=True)
+    unsaved = Suspension(Suspending(Path("x")), False, {})
+    for _ in range(2):  # it runs; it is stopped
+        assert hear(unsaved, payload, times, GO, STOP) == Heard(save=False)
+        assert unsaved.held
+        wait_for(lambda: payload.state() == "T", "a stopped payload")
+    assert hear(unsaved, payload, times, STOP, GO) == Heard(save=False, resumed=True)
+    assert not unsaved.held
+    wait_for(lambda: payload.state() in "RS", "a payload that runs")
+
+
+def test_signals_that_come_together_keep_their_order(tmp_path: Path) -> None:
+    """Those that come while Python does something else: its handlers run later, by their numbers."""
+    order = [signal.SIGTSTP, signal.SIGUSR2, signal.SIGCONT, signal.SIGUSR1]
+    busy = threading.Event()
+
+    def send() -> None:
+        busy.wait()
+        time.sleep(0.1)
+        for number in order:
+            os.kill(os.getpid(), number)
+            time.sleep(0.02)
+
+    before = {number: signal.getsignal(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}}
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with Events(tmp_path) as events:
+            busy.set()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)  # no Python code runs here meanwhile
+            sender.join()
+            events.wait(time.monotonic() + 1)
+            assert events.signals() == order
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_nothing_is_stopped_that_nobody_suspended(payload: Payload, times: Times) -> None:
