@@ -49,7 +49,9 @@ class Executor(RemoteExecutor):
     """See the module, and `RemoteExecutor` for the methods that Snakemake calls."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
-        # The status thread starts inside super().__init__, so all that it uses must be there before.
+        # The status thread starts inside super().__init__, before all that it uses is there; and if it fails so early,
+        # it is gone without a word, and Snakemake waits for ever.
+        self._made = threading.Event()
         settings = workflow.executor_settings or ExecutorSettings()
         self._workdir = os.getcwd()
         self._watched: dict[str, WatchedJob] = {}
@@ -74,6 +76,7 @@ class Executor(RemoteExecutor):
             raise WorkflowError(str(error)) from None
         super().__init__(workflow, logger)
         self.next_seconds_between_status_checks = _SHARED_ROUND if self._scheduler.shared else _LOCAL_ROUND
+        self._made.set()
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
@@ -292,6 +295,7 @@ class Executor(RemoteExecutor):
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Look at all jobs once; one question to the scheduler for all of them."""
+        self._made.wait()
         # Two jobs can be parts of one chain, of a group that was larger: see _regrouped.
         infos = [info for info in active_jobs if info.aux]
         watched = {key: self._watched[key] for key in (info.aux["key"] for info in infos) if key}

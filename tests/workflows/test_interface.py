@@ -1,4 +1,4 @@
-"""Snakemake's own tests of an executor plugin."""
+"""Snakemake's own tests of an executor plugin, and what its interface leaves to chance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
 from snakemake_executor_plugin_ckpt import ExecutorSettings
 
+from .runs import Flow
+
 pytestmark = pytest.mark.criu
+
+#: Python runs it at each start. The status thread is started right before the throttler is made that it uses.
+SLOW = """\
+import time, throttler
+
+def slowly(self, *arguments, begin=throttler.Throttler.__init__, **more):
+    time.sleep(2)
+    begin(self, *arguments, **more)
+
+throttler.Throttler.__init__ = slowly
+"""
 
 
 class TestInterface(TestWorkflowsLocalStorageBase):  # type: ignore[misc]  # Snakemake ships no types
@@ -27,3 +40,15 @@ class TestInterface(TestWorkflowsLocalStorageBase):  # type: ignore[misc]  # Sna
 
     def get_executor_settings(self) -> ExecutorSettingsBase | None:
         return ExecutorSettings(scheduler="local", walltime="30s")
+
+
+def test_a_status_thread_that_is_faster_than_what_starts_it_does_not_end_in_silence(tmp_path: Path) -> None:
+    """It would fail before Snakemake has a scheduler to tell, and the workflow would wait for ever."""
+    flow = Flow(tmp_path / "flow", "rule one:\n    output: 'one'\n    shell: 'touch {output}'\n")
+    flow.environment["PYTHONPATH"] = str(flow.write("site/sitecustomize.py", SLOW).parent)
+    try:
+        done = flow.ckpt()
+        assert done.status == 0, done.said
+        assert (flow.path / "one").exists()
+    finally:
+        flow.close()
