@@ -301,6 +301,7 @@ class Executor(RemoteExecutor):
         watched = {key: self._watched[key] for key in (info.aux["key"] for info in infos) if key}
         async with self.status_rate_limiter:
             known = self._asker.liveness(list(watched.values()))
+        self._narrator.waits_in_vain(watched.values(), self._asker.held)
         for info in infos:
             # A job that is being parked must not get a next segment in the same moment.
             with self._step_lock:

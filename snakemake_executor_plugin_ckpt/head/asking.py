@@ -35,6 +35,8 @@ class Asker:
     ----------
     outage
         Of submissions and look-ups, of all jobs together: a client that hears nothing is waited for up to minutes.
+    held
+        Of the batch jobs that the last answer was about: why those that wait in vain do (`Scheduler.held`).
     """
 
     def __init__(self, scheduler: Scheduler, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,6 +45,7 @@ class Asker:
         self._next = 0.0
         self._questions = Backoff(clock)
         self.outage = Backoff(clock)
+        self.held: dict[str, str] = {}
 
     def liveness(self, watched: Sequence[WatchedJob]) -> dict[str, Liveness]:
         """What is known in this round; a batch job that is not in it was not asked about."""
@@ -60,6 +63,7 @@ class Asker:
             return known
         self._questions.succeeded()
         self.outage.succeeded()
+        self.held = self._scheduler.held(list(ids))
         self._hasten(ids, known)
         return known
 

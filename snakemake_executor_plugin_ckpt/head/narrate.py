@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,17 @@ class Narrator:
                 self._once(watched, segment, "lost", f"segment {segment.number} was lost: {lost}", warning=True)
             for text in segment.warnings:
                 self._once(watched, segment, text, f"segment {segment.number}: {text}", warning=True)
+
+    def waits_in_vain(self, watched: Iterable[WatchedJob], held: Mapping[str, str]) -> None:
+        """Batch jobs that do not start unless somebody sees to it, and why (`Scheduler.held`): once each reason."""
+        for one in watched if held else ():
+            job_id = (one.submission and one.submission.job_id) or ""
+            mark = (one.job.key, 0, f"{job_id} {held.get(job_id)}")
+            if job_id in held and mark not in self._said:
+                self._said.add(mark)
+                self._logger.warning(
+                    f"ckpt: {_name(one.job)}: batch job {job_id} does not start by itself: {held[job_id]}"
+                )
 
     def _once(self, watched: WatchedJob, segment: Segment, mark: str, text: str, warning: bool = False) -> None:
         mark_of = (watched.job.key, segment.number, mark)

@@ -163,6 +163,10 @@ class Scheduler(ABC):
             Of some of them, the nodes to avoid.
         """
 
+    def held(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Of batch jobs that do not start unless somebody sees to it: why, and what that is; as `liveness` saw them."""
+        return {}
+
     def leave(self) -> None:
         """The head is ending: have what its other threads ask now, or submit, be left behind without an answer."""
         commands.leave()

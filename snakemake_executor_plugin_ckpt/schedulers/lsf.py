@@ -46,6 +46,10 @@ class Lsf(Scheduler):
     requeues = True
     suspends = True
 
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self._held: set[str] = set()
+
     def missing(self) -> str | None:
         """See `Scheduler.missing`."""
         absent = [client for client in _CLIENTS if shutil.which(client) is None]
@@ -104,12 +108,17 @@ class Lsf(Scheduler):
 
         By their ids, since then LSF says of each that is absent that it is: a list may be incomplete.
         """
-        known = dict.fromkeys(job_ids, Liveness.UNKNOWN)
+        known, self._held = dict.fromkeys(job_ids, Liveness.UNKNOWN), set()
         for some in _portions(job_ids):
             with suppress(SchedulerError):
                 said = _look(some)
+                self._held |= text.held(said.stdout)
                 known |= {one: found for one, found in text.seen(said.stdout, said.stderr).items() if one in known}
         return known
+
+    def held(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """See `Scheduler.held`."""
+        return {one: f"PSUSP (`bresume {one}` lets the chain go on)" for one in job_ids if one in self._held}
 
     def cancel(self, job_ids: Sequence[str]) -> None:
         """See `Scheduler.cancel`; one that asked to go on just then is cancelled once more."""

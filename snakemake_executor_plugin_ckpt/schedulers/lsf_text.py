@@ -128,6 +128,11 @@ def pending(stdout: str) -> set[str]:
     return {job_id for job_id, them in states(stdout).items() if {"PEND", "PSUSP"} & set(them)}
 
 
+def held(stdout: str) -> set[str]:
+    """The ids of those that were stopped while they waited, in the same text."""
+    return {job_id for job_id, them in states(stdout).items() if "PSUSP" in them}
+
+
 def found_nothing(stderr: str) -> bool:
     """Whether a client that failed did so because there is no such job."""
     lines = [line for line in stderr.splitlines() if line.strip()]

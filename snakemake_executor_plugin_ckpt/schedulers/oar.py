@@ -49,6 +49,8 @@ class Oar(Scheduler):
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
         self._on_hold: dict[str, float] = {}
+        #: Batch jobs on hold at the last look, and their numbers.
+        self._held: dict[str, str] = {}
 
     def missing(self) -> str | None:
         """See `Scheduler.missing`."""
@@ -108,7 +110,7 @@ class Oar(Scheduler):
 
         A chain is alive while any of its jobs is: OAR makes the successor and ends its predecessor in one transaction.
         """
-        known = dict.fromkeys(job_ids, Liveness.UNKNOWN)
+        known, self._held = dict.fromkeys(job_ids, Liveness.UNKNOWN), {}
         numbers = [job_id for job_id in known if job_id.isdecimal()]
         for begin in range(0, len(numbers), _AT_ONCE):
             asked = numbers[begin : begin + _AT_ONCE]
@@ -118,7 +120,13 @@ class Oar(Scheduler):
                 continue
             alive = {job.chain for job in active if not _overdue(job)}
             known |= {job_id: Liveness.ALIVE if job_id in alive else Liveness.GONE for job_id in asked}
+            self._held |= {job.chain: job.job for job in active if job.state == "Hold"}
         return known
+
+    def held(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """See `Scheduler.held`."""
+        found = {one: self._held[one] for one in job_ids if one in self._held}
+        return {one: f"it is on hold (`oarresume {job}` lets the chain go on)" for one, job in found.items()}
 
     def _active(self, chains: Sequence[str]) -> list[text.Known]:
         wanted, found = set(chains), self._ask(text.active_of(chains))

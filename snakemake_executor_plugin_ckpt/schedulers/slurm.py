@@ -142,6 +142,13 @@ class Slurm(Scheduler):
     def _is_new(self, job_id: str, what: str) -> bool:
         return (job_id, self._seen[job_id].restarts, what) not in self._hastened
 
+    def held(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """See `Scheduler.held`. One that can never start as it was asked for is cancelled, to be asked for anew."""
+        rows = {one: self._seen[one] for one in job_ids if one in self._seen}
+        found = {one: row.reason for one, row in rows.items() if row.hopeless}
+        does = {one: "scontrol release" if rows[one].held else "scancel" for one in found}
+        return {one: f"{why} (`{does[one]} {one}` lets the chain go on)" for one, why in found.items()}
+
     # -- the node --------------------------------------------------------------------------------------------------
 
     def allocation(self, environment: Mapping[str, str]) -> Allocation:

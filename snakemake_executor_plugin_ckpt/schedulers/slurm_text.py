@@ -47,6 +47,13 @@ _OVER = {
     "REVOKED",
     "TIMEOUT",
 }
+#: Reasons why a job waits until somebody lets it go on, or for ever (squeue(1), "JOB REASON CODES", and
+#: slurm_protocol_defs.c of Slurm 22.05): by default sbatch takes jobs that can never start (EnforcePartLimits).
+_HELD = re.compile(r"JobHeld\w*|JobHoldMaxRequeue|.*held state|.*requeued held")
+_NEVER = re.compile(
+    r"BadConstraints|DependencyNeverSatisfied|Invalid(?:Account|QOS)|Partition(?:Node|Time)Limit"
+    r"|(?:Assoc|QOS)Max(?:CpuPerJob|CPUMinutesPerJob|NodePerJob|WallDurationPerJob)\w*|(?:Account|QOS)NotAllowed"
+)
 
 #: Options of `sbatch` that are set here, or would break a chain; with the way to have the same, if there is one.
 _OURS = {
@@ -125,6 +132,16 @@ class Row:
         Slurm lets a requeued job wait for cred_expire + 1 s (AuthInfo, 120 s unless set).
         """
         return self.state == "PENDING" and self.restarts > 0 and self.reason == "BeginTime"
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits until its owner, or an operator, releases it."""
+        return self.state in ("PENDING", "SPECIAL_EXIT") and _HELD.fullmatch(self.reason.replace("_", " ")) is not None
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether it will not start by itself."""
+        return self.held or (self.state == "PENDING" and _NEVER.fullmatch(self.reason) is not None)
 
     @property
     def needs_requeue(self) -> bool:

@@ -104,6 +104,7 @@ CONF
 PartitionName=DEFAULT Nodes=ALL State=UP MaxTime=UNLIMITED
 PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF
 PartitionName=low PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=short PriorityTier=10 PreemptMode=OFF MaxTime=1
 PartitionName=high PriorityTier=100 PreemptMode=OFF
 CONF
     } >$ETC/slurm.conf

@@ -238,6 +238,15 @@ def test_fifty_jobs_are_asked_about_in_one_query_a_round(site: Site, monkeypatch
     assert all(len(job.folder.submissions()) == 1 for job in jobs)
 
 
+def test_a_job_that_asks_for_more_than_its_partition_gives_is_told_of(site: Site) -> None:
+    """sbatch takes it, and it waits for ever."""
+    job = site.counter(2, extra={"slurm_partition": "short"})
+    job.round()
+    job_id = str(job.watched.job_id)
+    wait_for(lambda: site.scheduler.liveness([job_id]) and site.scheduler.held([job_id]), "what it waits for")
+    assert site.scheduler.held([job_id]) == {job_id: f"PartitionTimeLimit (`scancel {job_id}` lets the chain go on)"}
+
+
 def test_a_lost_answer_is_made_good_by_the_name(site: Site) -> None:
     job = site.counter(20)
     intended = job.folder.intend(1, "slurm", None)

@@ -86,8 +86,10 @@ def test_with_the_fake_bstop_saves_and_frees_and_bresume_restores(fake: FakeLsf,
     assert job.alive()
     time.sleep(0.5)
     assert job.folder.segment_numbers() == [1]
+    assert f"`bresume {job_id}`" in job.scheduler.held([job_id])[job_id]
     client("bresume", job_id)
     assert_as_one_run(job)
+    assert not job.alive() and not job.scheduler.held([job_id])
 
 
 @pytest.mark.criu

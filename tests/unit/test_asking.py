@@ -46,6 +46,9 @@ class Cluster:
         self.asked.append(list(job_ids))
         return dict.fromkeys(job_ids, self.answer)
 
+    def held(self, job_ids: Sequence[str]) -> dict[str, str]:
+        return dict.fromkeys(job_ids, "why") if self.answer is ALIVE else {}
+
     def hasten(self, job_ids: Sequence[str], exclude: Mapping[str, Sequence[str]]) -> None:
         self.hastened.append({job_id: exclude[job_id] for job_id in job_ids})
 

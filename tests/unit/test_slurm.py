@@ -139,6 +139,30 @@ def test_jobs_are_known_by_what_squeue_says() -> None:
     assert {one for one, row in seen.items() if row.waits_in_vain} == {"4"}
     assert {one for one, row in seen.items() if row.needs_requeue} == {"7", "8"}
     assert seen["10"].reason.startswith("Nodes required")
+    assert {one for one, row in seen.items() if row.held} == {"12"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "held", "hopeless"),
+    [
+        ("JobHeldAdmin", True, True),
+        ("JobHoldMaxRequeue", True, True),
+        ("job requeued in held state", True, True),
+        ("launch_failed_requeued_held", True, True),
+        ("PartitionTimeLimit", False, True),
+        ("QOSMaxWallDurationPerJobLimit", False, True),
+        ("BadConstraints", False, True),
+        ("Resources", False, False),
+        ("QOSMaxJobsPerUserLimit", False, False),
+        ("ReqNodeNotAvail, UnavailableNodes:node3", False, False),
+    ],
+)
+def test_what_a_job_waits_for_that_does_not_come_by_itself(reason: str, held: bool, hopeless: bool) -> None:
+    assert (slurm_text.Row("PENDING", 0, reason).held, slurm_text.Row("PENDING", 0, reason).hopeless) == (
+        held,
+        hopeless,
+    )
+    assert not slurm_text.Row("RUNNING", 0, reason).hopeless
 
 
 @pytest.mark.parametrize(
