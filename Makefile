@@ -27,7 +27,7 @@ setup: ## install what the demo needs: Debian packages (as root), .venv, CRIU in
 setup-dev: ## the same, with the tools of the tests
 	@tools/setup.sh dev $(DEB_TEST)
 
-demo: setup ## a job longer than its walltime, saved and restored, its result compared
+demo: setup ## the example: jobs longer than their walltime, saved and restored (DEMO_ARGS="--size valley")
 	$(VENV)/bin/python tools/demo.py $(DEMO_ARGS)
 
 # Saving without root is the product, so root hands the suite to an ordinary user.

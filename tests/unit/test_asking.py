@@ -207,3 +207,14 @@ def test_the_pause_doubles_up_to_a_bound_and_a_success_forgets_it(clock: Time) -
     backoff.succeeded()
     assert backoff.over
     assert not backoff.failing
+
+
+def test_what_waits_in_vain_is_as_the_last_answer_said(cluster: Cluster, clock: Time) -> None:
+    ours = asker(cluster, clock)
+    clock.now = SILENT
+    ours.liveness([Job("1"), Job("2")])
+    assert ours.held == {"1": "why", "2": "why"}
+    cluster.answer = GONE
+    clock.now += EVERY
+    ours.liveness([Job("1")])
+    assert ours.held == {}

@@ -5,7 +5,7 @@ The model, measured with SAGA 8.5.0 on one core (README.md says where it holds):
     seconds of a radiation job = 2 + cells * (steps * k * season + directions * radius / cell * 1.2e-8)
     memory                     = 250 MB + 30 bytes * cells
     image                      = 140 MB + 24 bytes * cells        (measured: 20 to 29 bytes)
-    segments                   = seconds / (walltime - 2 * (5 s + image / save rate)), rounded up
+    segments                   = seconds / (walltime - 2 * (0.5 s + image / save rate)), rounded up
 
     cells   of the tile with its halo                  steps   days * (24 / hour_step + 1)
     k       1.1e-7 s at 25 m, 1.0e-7 at 50, 0.9e-7 at 100     season  1 in midwinter to 1.25 in midsummer
@@ -31,6 +31,7 @@ import yaml
 WORKFLOW = Path(__file__).resolve().parents[2]
 BAND_CELLS = 2e6  # of lib/bands.R
 DEGREE = 111_200.0  # m
+SAVE_OVERHEAD = 0.5  # s: a supervisor's start, manifest and syncs; measured 0.1 to 0.4 (benchmarks/README.md)
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def image_mb(cells: int) -> float:
 
 def save_seconds(cells: int, rate_mb: float) -> float:
     """What a save costs, and as much a restore."""
-    return 5 + image_mb(cells) / rate_mb
+    return SAVE_OVERHEAD + image_mb(cells) / rate_mb
 
 
 def segments(seconds: float, cells: int, walltime: float, rate_mb: float) -> int:
