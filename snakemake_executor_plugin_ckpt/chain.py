@@ -125,8 +125,9 @@ def _final(segments: Sequence[Segment], policy: Policy) -> Step | None:
         case "refused" | "walltime" | "stuck":
             return Step("fail", reason)
         case "restore" if _trailing(segments, "restore") >= RESTORES:
-            tried = sorted({str(one.restored_from) for one in segments[-RESTORES:]})
-            return Step("fail", f"images {' and '.join(tried)} could not be restored: {reason}. They are kept")
+            tried = sorted({one.restored_from for one in segments[-RESTORES:] if one.restored_from is not None})
+            which = f"images {' and '.join(map(str, tried))}" if tried else "the images"
+            return Step("fail", f"{which} could not be restored, in {RESTORES} tries: {reason}. They are kept")
         case "killed" | "error" if _trailing(segments, "killed", "error") >= ERRORS:
             return Step("fail", f"{ERRORS} segments in a row failed, the last one: {reason}. The images are kept")
         case "error" if policy.on_no_image == "fail" and "--ckpt-on-no-image" in reason:

@@ -43,6 +43,10 @@ class ImageRefused(CkptError):
     """An image that must not be restored: damaged, incomplete, stale, foreign or of another node class."""
 
 
+class WrongNode(ImageRefused):
+    """An image that must not be restored here; there is nothing to say against it elsewhere."""
+
+
 class SchedulerError(CkptError):
     """The scheduler did not do, or did not answer, what it was asked."""
 

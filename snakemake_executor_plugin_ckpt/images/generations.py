@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from snakemake_executor_plugin_ckpt.errors import ImageRefused
+from snakemake_executor_plugin_ckpt.errors import ImageRefused, WrongNode
 from snakemake_executor_plugin_ckpt.faults import point
 from snakemake_executor_plugin_ckpt.images import manifest as manifests
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
@@ -99,16 +99,21 @@ class Refused:
         Of each, by its number.
     unreadable
         Those of which this may change: the disk failed, which says nothing of what they are.
+    elsewhere
+        Those that another node may take; that they are whole was not looked at.
     """
 
     reasons: dict[int, str] = field(default_factory=dict)
     unreadable: set[int] = field(default_factory=set)
+    elsewhere: set[int] = field(default_factory=set)
 
     def add(self, generation: int, error: ImageRefused | OSError) -> None:
         """Note why one is refused."""
         self.reasons[generation] = str(error)
         if isinstance(error, OSError):
             self.unreadable.add(generation)
+        if isinstance(error, WrongNode):
+            self.elsewhere.add(generation)
 
     def lines(self) -> list[str]:
         """For a reader."""

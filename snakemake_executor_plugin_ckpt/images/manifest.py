@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_ckpt.errors import ImageRefused, StateError
+from snakemake_executor_plugin_ckpt.errors import ImageRefused, StateError, WrongNode
 from snakemake_executor_plugin_ckpt.images.node import incompatible
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.records import Record
@@ -128,7 +128,7 @@ def check_belongs(manifest: Manifest, wanted: Wanted) -> None:
     Raises
     ------
     ImageRefused
-        It is foreign, stale, or from an incompatible node.
+        It is foreign, stale, or (`WrongNode`) from an incompatible node.
     """
     if manifest.job != wanted.job:
         raise ImageRefused(f"foreign: it is of the job {manifest.job}")
@@ -139,7 +139,7 @@ def check_belongs(manifest: Manifest, wanted: Wanted) -> None:
     if manifest.engine != wanted.engine:
         raise ImageRefused(f"it was saved by the engine {manifest.engine}, the job now uses {wanted.engine}")
     if reason := incompatible(manifest.node, wanted.node):
-        raise ImageRefused(f"incompatible node: {reason}")
+        raise WrongNode(f"incompatible node: {reason}")
 
 
 def check_content(folder: Path, manifest: Manifest, packs: Path | None) -> None:

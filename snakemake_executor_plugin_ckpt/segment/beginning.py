@@ -122,6 +122,9 @@ def begin(
     if chosen.manifest is not None and chosen.plan is not None:
         running = _restore(folder, segment, engine, payload, chosen.manifest, chosen.plan, limit)
         return Begun(running, chosen.manifest.generation if chosen.sound else None, bad)
+    if chosen.refused.elsewhere:
+        # To begin anew here would throw away what another node can go on with.
+        raise CannotBegin("restore", f"no image fits {segment.host}: " + "; ".join(chosen.told))
     if history:
         _start_again(folder, Policy.from_dict(job.policy), segment, history, chosen.told)
     faults.point("launch.begin")
@@ -166,9 +169,10 @@ def _newest_worth_trying(history: Sequence[Segment]) -> int | None:
     """The image before the one whose restores failed `TRIES` times in a row; None: any."""
     failed: list[int] = []
     for earlier in reversed(history):
-        if earlier.failure != "restore" or earlier.restored_from is None:
+        if earlier.failure != "restore":
             break
-        failed.append(earlier.restored_from)
+        if earlier.restored_from is not None:  # else none fitted that node
+            failed.append(earlier.restored_from)
     return failed[0] - 1 if failed and failed.count(failed[0]) >= TRIES else None
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from helpers.jobs import LocalJob, local_job
 from helpers.waiting import wait_for
 
 from snakemake_executor_plugin_ckpt.images import generations
+from snakemake_executor_plugin_ckpt.images import manifest as manifests
 from snakemake_executor_plugin_ckpt.images.outputs import packs
 
 pytestmark = pytest.mark.criu
@@ -103,6 +105,24 @@ def test_without_any_image_that_can_be_used_it_is_done_as_was_wished_and_said(tm
             assert (segment.restored_from, segment.exit) == (None, 0)
             assert any("started again from the beginning" in text for text in segment.warnings)
             assert (job.work / "out").read_text() == LINES
+
+
+def test_images_that_fit_another_node_are_left_to_it_and_nothing_is_begun_anew(tmp_path: Path) -> None:
+    with parked_job(tmp_path, "append_by_reopening") as job:
+        made = {number: manifests.read(generations.path_of(job.folder.images_folder, number)) for number in (1, 2)}
+        for number, manifest in made.items():
+            node = {**manifest.node, "cpu_flags": f"{manifest.node['cpu_flags']} avx9000"}
+            manifests.write(generations.path_of(job.folder.images_folder, number), replace(manifest, node=node))
+        job.submit()
+        segment = job.wait()[-1]
+        assert (segment.outcome, segment.failure, segment.restored_from) == ("failed", "restore", None)
+        assert segment.reason is not None and "this node's CPU lacks avx9000" in segment.reason
+        # An older one that fits is used.
+        manifests.write(generations.path_of(job.folder.images_folder, 1), made[1])
+        job.submit()
+        segment = job.wait()[-1]
+        assert (segment.restored_from, segment.exit) == (1, 0)
+        assert (job.work / "out").read_text() == LINES
 
 
 @pytest.mark.parametrize("unreadable", [(1, 2), (2,)], ids=["all", "the newest"])

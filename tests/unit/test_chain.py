@@ -182,6 +182,20 @@ def test_restores_are_given_up_after_two_images_with_both_named() -> None:
     assert "images 1 and 2" in found.reason
 
 
+def test_a_job_whose_images_fit_no_node_is_given_up_and_never_begun_anew() -> None:
+    history = [saved(1)]
+    for number in range(2, 2 + RESTORES):
+        found = step(history)
+        assert (found.action, found.exclude) == (
+            "submit",
+            () if number == 2 else tuple(f"n{n}" for n in range(2, number)),
+        )
+        history.append(failed(number, "restore", host=f"n{number}"))
+    found = step(history)
+    assert found.action == "fail"
+    assert "the images could not be restored" in found.reason and "kept" in found.reason
+
+
 def test_one_good_restore_starts_the_count_anew() -> None:
     tries = [failed(n, "restore", restored_from=1) for n in range(2, 2 + RESTORES - 1)]
     assert step([saved(1), *tries, saved(9), failed(10, "restore")]).action == "submit"
