@@ -54,6 +54,31 @@ def run_r(code: str, cwd: Path, path: str | None = None) -> subprocess.Completed
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
+def radiation(
+    cwd: Path, out: str, tile: str = "r1c1", tiles: int = 1, path: str | None = None, **changes: object
+) -> subprocess.CompletedProcess[str]:
+    """Run the workflow's long job on cwd/dem.sgrd, as the rule does, with a halo over the whole zone."""
+    (cwd / out).mkdir()
+    settings = {
+        "dem": "dem.sdat", "tile": tile, "tiles": tiles, "year": 2018, "month": "01",
+        "latitude": 40.4, "halo": 8000, "directions": 8, "hour_step": 2, "transmittance": 70,
+        "direct": f"{out}/direct.sdat", "diffuse": f"{out}/diffuse.sdat", "log": f"{out}/log.txt",
+    }  # fmt: skip
+    words = [f"{key}={value}" for key, value in (settings | changes).items()]
+    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
+    command = ["Rscript", "--vanilla", str(SCRIPTS / "radiation.R"), *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def saga_that(folder: Path, before: str = "", after: str = "") -> str:
+    """A PATH on which saga_cmd is the real one with shell code before and after it."""
+    wrapper = folder / "bin" / "saga_cmd"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/bash\n{before}\n"{shutil.which("saga_cmd")}" "$@"\nstatus=$?\n{after}\nexit $status\n')
+    wrapper.chmod(0o755)
+    return f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"
+
+
 def numbers_of_r(code: str, cwd: Path) -> list[float]:
     """The numbers that R code prints with cat()."""
     done = run_r(code, cwd)

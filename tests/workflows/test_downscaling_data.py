@@ -41,7 +41,8 @@ save <- function(r, name) writeRaster(r, paste0(name, ".tif"), overwrite = TRUE)
 def run_r(code: str, cwd: Path) -> str:
     """What R code prints that sees all of the workflow's functions."""
     source = f'for (f in list.files("{SCRIPTS}/lib", "[.]R$", full.names = TRUE)) source(f)'
-    command = ["Rscript", "--vanilla", "-e", source, "-e", MAKERS, "-e", code]
+    (cwd / "code.R").write_text("\n".join([source, MAKERS, code]))  # more than an argument -e may be
+    command = ["Rscript", "--vanilla", "code.R"]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -88,6 +89,10 @@ REFUSED = {
         'save(degrees(function(x, y) 50 + 0 * x), "percent"); unit("percent.tif", "cloud_cover", "fraction", 0:1, "")',
         ["cloud_cover: percent.tif has values from 50 to 50, as fraction", "must be from 0 to 1"],
     ),
+    "fractions taken for percent": (
+        'save(degrees(function(x, y) 0.5 + 0 * x), "part"); unit("part.tif", "cloud_cover", "percent", 0:1, "", 0.05)',
+        ["cloud_cover: part.tif has values from 0.5 to 0.5, as percent 0.005", "at least 0.05", "unit another one"],
+    ),
     "elevation in feet": (
         'save(degrees(height) * 3.28, "feet"); unit("feet.tif", "temperature_elevation", "m", c(-500, 9000), "m")',
         ["temperature_elevation: feet.tif", "must be from -500 to 9000"],
@@ -105,22 +110,68 @@ REFUSED = {
         ["dem: dem.tif has nothing but NoData"],
     ),
     "relief that ends in the zone": (
-        'save(degrees(height, side = 40), "half"); check_relief("half.tif", crs, extent)',
+        'save(degrees(height, side = 40), "half"); check_relief("half.tif", crs, extent, 0)',
         ["dem: half.tif does not cover the zone"],
     ),
     "relief without projection": (
-        'save({ r <- degrees(height); crs(r) <- ""; r }, "bare"); check_relief("bare.tif", crs, extent)',
+        'save({ r <- degrees(height); crs(r) <- ""; r }, "bare"); check_relief("bare.tif", crs, extent, 0)',
         ["dem: bare.tif has no projection"],
     ),
+    "a crs that PROJ does not know": (
+        'save(degrees(height), "relief"); check_relief("relief.tif", "+proj=utmm", NULL, 0)',
+        ["crs: PROJ does not know +proj=utmm"],
+    ),
+    "Mercator": (
+        'save(degrees(height), "relief"); check_relief("relief.tif", "+proj=merc +datum=WGS84", NULL, 0)',
+        [
+            "crs: +proj=merc +datum=WGS84 is not true to scale: a metre is 1.31",
+            "latitude 40.4",
+            "+proj=utm +zone=13 +d",
+        ],
+    ),
+    "an equal-area projection": (
+        'check_crs("+proj=laea +lat_0=0 +lon_0=-105 +datum=WGS84", c(-105.6, 40.4))',
+        ["crs: +proj=laea", "is not conformal: a metre is 0.938", "to 1.06", "right there is +proj=utm +zone=13"],
+    ),
+    "the UTM zone of another continent": (
+        'check_crs("+proj=utm +zone=33 +datum=WGS84", c(-105.6, 40.4))',
+        ["crs: +proj=utm +zone=33 +datum=WGS84 is not true to scale", "right there is +proj=utm +zone=13"],
+    ),
+    "the UTM zone after the next, in the south": (
+        'check_crs("+proj=utm +zone=21 +south +datum=WGS84", c(-71, -33))',
+        ["crs: +proj=utm +zone=21 +south +datum=WGS84 is not true", "+proj=utm +zone=19 +south"],
+    ),
+    "a turned north": (
+        'check_crs("+proj=lcc +lat_1=39 +lat_2=42 +lat_0=40 +lon_0=-95 +datum=WGS84", c(-105.6, 40.4))',
+        ["has its north 6.9 degrees from true north (6 are allowed)", "right there is +proj=utm +zone=13"],
+    ),
+    "a latitude that is not the zone's": (
+        "tile_latitudes(zone, 1, crs, 41)",
+        ["latitude: 41 is not that of the zone, which is from 40.29 to 40.4 degrees north; its middle is 40.34"],
+    ),
+    "rows too near to the pole": (
+        'tile_latitudes(within(zone, y <- 6.7e6), 1, crs, "row")',
+        ["latitude: the zone is from 60.43 to 60.54 degrees north; it must be between -60 and 60"],
+    ),
     "stations in Fahrenheit": (
-        'write_table(data.frame(x = 1:9, y = 1:9, elevation = 100 * 1:9, t01 = 60 + 1:9), "f.tsv");'
-        'read_stations("f.tsv", "t01")',
-        ["stations: f.tsv: t01 is from 61 to 69; it must be in C, -60 to 60"],
+        'stations(t01 = 60 + 1:9); read_stations("s.tsv", "t01", zone)',
+        ["stations: s.tsv: t01 is from 61 to 69; it must be in C, -60 to 60"],
     ),
     "few stations": (
-        'write_table(data.frame(x = 1:3, y = 1:3, elevation = 1:3, t01 = 1:3), "few.tsv");'
-        'read_stations("few.tsv", "t01")',
-        ["stations: few.tsv: a lapse rate needs at least 5 stations, there are 3"],
+        'stations(t01 = c(1:3, rep(NA, 6))); read_stations("s.tsv", "t01", zone)',
+        ["stations: s.tsv: a lapse rate needs at least 5 stations, there are 3"],
+    ),
+    "stations in degrees": (
+        'stations(x = -105 - 1:9 / 100, y = 40 + 1:9 / 100); read_stations("s.tsv", "t01", zone)',
+        ["stations: s.tsv: x = -105.01, y = 40.01 look like degrees", "must be in m, in the crs"],
+    ),
+    "a station far away": (
+        'stations(x = extent[1] + c(1:8, -300700)); read_stations("s.tsv", "t01", zone)',
+        ["stations: s.tsv: the station at x = 133300, y = 4461000 is 301 km from the zone, more than 200"],
+    ),
+    "stations with decimal commas": (
+        'stations(t01 = paste0(1:9, ",5")); read_stations("s.tsv", "t01", zone)',
+        ["stations: s.tsv: t01 has values that are no numbers"],
     ),
 }
 
@@ -128,6 +179,11 @@ HELPERS = f"""
 crs <- "+proj=utm +zone=13 +datum=WGS84 +units=m +no_defs"
 extent <- c({", ".join(map(str, EXTENT))})
 coarse <- grid(matrix(0, 12, 12), extent[1] + 500, extent[3] + 500, 1000)
+zone <- list(x = coarse$x, y = coarse$y, d = 1000, nx = 12, ny = 12)
+stations <- function(...) {{
+  made <- list(station = paste0("S", 1:9), x = extent[1] + 1:9, y = extent[3] + 1000, elevation = 100 * 1:9, t01 = 1:9)
+  write.table(data.frame(modifyList(made, list(...))), "s.tsv", sep = "\\t", quote = FALSE, row.names = FALSE)
+}}
 field <- function(path, key = "temperature") import_field(path, key, coarse, crs)
 unit <- function(path, key, ...) convert_field(field(path, key), path, key, ...)
 said <- function(name, code) cat(name, "\\t", tryCatch({{ code; "accepted" }},
@@ -176,6 +232,30 @@ def test_a_field_in_degrees_lands_where_it_belongs_and_south_stays_south(tmp_pat
         assert error < 2e-5  # degrees: 2 m; a float of 105 has steps of 8e-6
 
 
+def test_names_of_stations_are_text_as_it_stands(tmp_path: Path) -> None:
+    names = ["Val d'Isere", "L'Alpe", "Hut #3", "#4", 'the "Big"', "d'Oex", "Aosta"]
+    rows = [f"{name}\t{435000 + 100 * i}\t4461000\t{1000 + 10 * i}\t{i}" for i, name in enumerate(names)]
+    (tmp_path / "names.tsv").write_text("\n".join(["station\tx\ty\televation\tt01", *rows]) + "\n")
+    code = 's <- read_stations("names.tsv", "t01", zone); writeLines(s$station); cat(s$t01)'
+    *read, months = run_r(HELPERS + code, tmp_path).splitlines()
+    assert read == names
+    assert months.split() == [str(i) for i in range(len(names))]
+
+
+def test_the_projection_of_the_alps_is_accepted_from_end_to_end(tmp_path: Path) -> None:
+    alps = yaml.safe_load((WORKFLOW / "config" / "alps.yaml").read_text())
+    west, east, south, north = alps["extent"]
+    code = f"""
+    for (x in seq({west}, {east}, length.out = 5)) for (y in c({south}, {(south + north) / 2}, {north}))
+      check_crs("{alps["crs"]}", as.vector(projected(cbind(x, y), "{alps["crs"]}", "EPSG:4326")))
+    ends <- projected(cbind(c({west}, {(west + east) / 2}, {east}), 0), "{alps["crs"]}", "EPSG:4326")[, 2]
+    cat(ends - ends[2])
+    """
+    western, _, eastern = map(float, run_r(code, tmp_path).split())
+    # What alps.yaml says of the ends of a row of tiles.
+    assert (western, eastern) == pytest.approx((-0.16, -0.16), abs=0.01)
+
+
 # A whole run
 
 
@@ -193,25 +273,27 @@ def settings(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the workflow up to the mosaics of January."""
-    targets = [f"results/mosaics/01/{name}.sdat" for name in ("temperature", "direct")]
+def snakemake(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    """Run the workflow up to mosaics of January."""
+    targets = [f"results/mosaics/01/{name}.sdat" for name in names]
     command = [sys.executable, "-m", "snakemake", "-s", str(WORKFLOW / "workflow" / "Snakefile"), "--cores", "1"]
-    command += ["--directory", str(folder), "--configfile", str(folder / "mine.yaml"), "--show-failed-logs", *arguments]
+    command += ["--directory", str(folder), "--configfile", str(folder / "mine.yaml"), "--show-failed-logs"]
     environment = {**os.environ, "SNAKEMAKE_PROFILE": "none"}
     return subprocess.run([*command, *targets], env=environment, capture_output=True, text=True, timeout=400)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a relief in degrees, and fields of January as CHELSA and EarthEnv have them."""
+    """A folder with a relief in degrees, and fields of January as CHELSA and EarthEnv have them; and with bad data."""
     folder = tmp_path_factory.mktemp("data")
     run_r(
         'save(degrees(height, side = 96), "height"); save(disagg(degrees(height), 4, "bilinear"), "dem");'
         'writeRaster((degrees(celsius) + 273.15) * 10, "tas_01.tif", datatype = "INT2U");'
-        'writeRaster(degrees(function(x, y) 2500 + 0 * x), "cloud_01.tif", datatype = "INT2U")',
+        'writeRaster(degrees(function(x, y) 2500 + 0 * x), "cloud_01.tif", datatype = "INT2U");'
+        'writeRaster(degrees(function(x, y) 25 + 0 * x), "low_01.tif", datatype = "INT2U")',
         folder,
     )
+    run_r(HELPERS + 'stations(t01 = 60 + 1:9); file.rename("s.tsv", "hot.tsv")', folder)
     return folder
 
 
@@ -219,7 +301,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ran(data: Path) -> Path:
     """The folder after a run."""
     settings(data)
-    done = snakemake(data)
+    done = snakemake(data, "temperature", "direct")
     assert done.returncode == 0, done.stdout + done.stderr
     return data
 
@@ -272,21 +354,32 @@ def test_clouds_and_temperatures_are_those_of_the_files(ran: Path) -> None:
     assert -8 < min(temperatures) < max(temperatures) < 9
 
 
+#: Stations in Fahrenheit, and nothing else that is looked at before.
+HOT = {"stations": "hot.tsv", "temperature": None, "temperature_elevation": None, "cloud_cover": [0.5] * 12,
+       "lapse_rates": "stations"}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"temperature_unit": "K"}, "temperature: tas_01.tif has values from"),
         ({"cloud_unit": "percent"}, "cloud_cover: cloud_01.tif has values from 2500 to 2500, as percent 25 to 25"),
+        (
+            {"cloud_cover": "low_{month}.tif"},
+            "cloud_cover: low_01.tif has values from 25 to 25, as 0.01 percent 0.0025",
+        ),
         ({"extent": [534000, 546000, 4460000, 4472000]}, "dem: dem.tif does not overlap the zone"),
+        ({"latitude": 45}, "latitude: 45 is not that of the zone"),
+        (HOT, "stations: hot.tsv: t01 is from 61 to 69"),
     ],
 )
 def test_a_run_with_bad_data_ends_before_anything_long(
     changes: dict[str, Any], message: str, data: Path, tmp_path: Path
 ) -> None:
-    for path in data.glob("*.tif"):
+    for path in (*data.glob("*.tif"), *data.glob("*.tsv")):
         shutil.copy(path, tmp_path)
     settings(tmp_path, **changes)
-    done = snakemake(tmp_path)
+    done = snakemake(tmp_path, "direct")
     assert done.returncode != 0
     assert message in done.stdout + done.stderr
     assert not list(tmp_path.glob("results/radiation/*/*/direct.*"))

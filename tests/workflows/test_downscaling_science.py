@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from .downscaling import NEEDS_SAGA, NODATA, SCRIPTS, WORKFLOW, block, numbers_of_r, raster, run_r
+from .downscaling import (
+    NEEDS_SAGA,
+    NODATA,
+    WORKFLOW,
+    block,
+    numbers_of_r,
+    radiation,
+    raster,
+    run_r,
+    saga_that,
+)
 
 pytestmark = NEEDS_SAGA
-
-
-def radiation(
-    cwd: Path, out: str, tile: str = "r1c1", tiles: int = 1, path: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run the workflow's long job on cwd/dem.sgrd, as the rule does, with a halo over the whole zone."""
-    (cwd / out).mkdir()
-    settings = {
-        "dem": "dem.sdat", "tile": tile, "tiles": tiles, "year": 2018, "month": "01",
-        "latitude": 40.4, "halo": 8000, "directions": 8, "hour_step": 2, "transmittance": 70,
-        "direct": f"{out}/direct.sdat", "diffuse": f"{out}/diffuse.sdat", "log": f"{out}/log.txt",
-    }  # fmt: skip
-    words = [f"{key}={value}" for key, value in settings.items()]
-    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
-    command = ["Rscript", "--vanilla", str(SCRIPTS / "radiation.R"), *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture
@@ -73,8 +65,9 @@ def test_a_kilometre_grid_is_refined_to_the_same_values_in_a_tile_as_in_the_zone
 
 def test_means_over_blocks_keep_the_sum_and_leave_nodata_out(tmp_path: Path) -> None:
     code = (
-        "z <- outer(1:12, 1:8, function(i, j) i^2 + 10 * j); g <- grid(z, 50, 50, 100); b <- block_means(g, 4);"
-        "z[1:4, 1:3] <- NA; z[5:8, 1:4] <- NA; n <- block_means(grid(z), 4)$z;"
+        "z <- outer(1:12, 1:8, function(i, j) i^2 + 10 * j); g <- grid(z, 50, 50, 100);"
+        'write_grid(g, "g"); b <- block_means_of("g", 4);'
+        'z[1:4, 1:3] <- NA; z[5:8, 1:4] <- NA; write_grid(grid(z), "n"); n <- block_means_of("n", 4)$z;'
         "cat(sum(b$z) * 16 - sum(g$z), b$z[2, 1] - mean(g$z[5:8, 1:4]), n[1, 1] - mean(g$z[1:4, 4]),"
         "n[2, 1] - mean(z, na.rm = TRUE), b$x, b$y, b$d)"
     )
@@ -114,15 +107,6 @@ def test_a_tile_with_a_halo_over_the_zone_equals_the_whole_bit_for_bit(ridge: Pa
 
 
 # Refusals
-
-
-def saga_that(folder: Path, before: str = "", after: str = "") -> str:
-    """A PATH on which saga_cmd is the real one with shell code before and after it."""
-    wrapper = folder / "bin" / "saga_cmd"
-    wrapper.parent.mkdir()
-    wrapper.write_text(f'#!/bin/bash\n{before}\n"{shutil.which("saga_cmd")}" "$@"\nstatus=$?\n{after}\nexit $status\n')
-    wrapper.chmod(0o755)
-    return f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def assert_no_result(folder: Path) -> None:

@@ -123,7 +123,7 @@ ZONE = estimate.zone_of(config, Path(DEM))
 # What lies around the zone is a grid of its own when the zone is cut out of more.
 AROUND = grid_files("results/relief/around") if config["extent"] else []
 LATITUDES = ["results/relief/latitudes.tsv"] if config["latitude"] == "row" else []
-# Fields of the user's own are all looked at before anything long begins.
+# The user's own data are all looked at before anything long begins.
 FIELD_GRIDS = {
     name: grid_files(f"results/fields/{{month}}/{name}") if files else []
     for name, files in (
@@ -132,9 +132,9 @@ FIELD_GRIDS = {
         ("cloud_cover", CLOUDS),
     )
 }
-CHECKED = (
-    [f"results/fields/{month}/checked.tsv" for month in MONTHS]
-    if TEMPERATURES or CLOUDS
-    else []
-)
+CHECKS = ["results/climate/stations.tsv"] if STATIONS else []
+if TEMPERATURES or CLOUDS:
+    CHECKS += [f"results/fields/{month}/checked.tsv" for month in MONTHS]
+# Radiation does not depend on what is in them: other stations do not compute it again.
+CHECKED = [ancient(path) for path in CHECKS]
 COARSE_HEIGHTS = FIELD_GRIDS["elevation"] or grid_files("results/relief/dem_1km")

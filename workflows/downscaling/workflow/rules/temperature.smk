@@ -23,6 +23,23 @@ rule import_fields:
         "../scripts/import_fields.R"
 
 
+rule check_stations:
+    input:
+        coarse=multiext("results/relief/dem_1km", *GRID),
+        stations=STATIONS,
+        lib=lib("grid", "climate", "job"),
+    output:
+        checked="results/climate/stations.tsv",
+    log:
+        "logs/check_stations.log",
+    resources:
+        **needs("climate"),
+    params:
+        months=MONTHS,
+    script:
+        "../scripts/check_stations.R"
+
+
 rule climate:
     input:
         coarse=multiext("results/relief/dem_1km", *GRID),

@@ -9,7 +9,7 @@ number <- snakemake@wildcards[["month"]]
 rates <- unlist(snakemake@params[["lapse_rates"]])
 given <- if (is.numeric(rates)) rates[as.integer(number)] / 1000 # K/km to K/m
 month <- paste0("t", number)
-stations <- if (length(input[["stations"]])) read_stations(input[["stations"]], month)
+stations <- if (length(input[["stations"]])) read_stations(input[["stations"]], month, grid_frame(input[["coarse"]]))
 own_field <- length(input[["field"]]) > 0
 
 if (own_field) {

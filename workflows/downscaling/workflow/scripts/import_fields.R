@@ -10,14 +10,15 @@ coarse <- read_grid(input[["coarse"]])
 plan <- list(
   list(input = "temperature", key = "temperature", unit = params[["temperature_unit"]], limits = c(-60, 60), name = "C"),
   list(input = "elevation", key = "temperature_elevation", unit = "m", limits = c(-500, 9000), name = "m"),
-  list(input = "cloud_cover", key = "cloud_cover", unit = params[["cloud_unit"]], limits = c(0, 1), name = "")
+  list(input = "cloud_cover", key = "cloud_cover", unit = params[["cloud_unit"]], limits = c(0, 1), name = "",
+       least = 0.05) # fractions that are read as percent are within the limits
 )
 plan <- Filter(function(step) length(input[[step$input]]) && length(out[[step$input]]), plan)
 # All are checked before any is written.
 fields <- lapply(plan, function(step) {
   path <- input[[step$input]]
   field <- import_field(path, step$key, coarse, params[["crs"]])
-  convert_field(field, path, step$key, step$unit, step$limits, step$name)
+  convert_field(field, path, step$key, step$unit, step$limits, step$name, step$least)
 })
 for (i in seq_along(plan)) write_grid(fields[[i]], out[[plan[[i]]$input]], unit = plan[[i]]$name)
 write_table(data.frame(

@@ -14,7 +14,7 @@ halo <- ceiling(params[["halo"]] / cell)
 
 scratch <- scratch_folder(out)
 work <- function(name) file.path(scratch, name)
-check_relief(source_dem, crs, extent)
+check_relief(source_dem, crs, extent, halo * cell)
 if (length(extent)) {
   around <- extent + c(-1, 1, -1, 1) * halo * cell
   source_dem <- cut_raster(source_dem, around, crs, work("cut.tif"))
@@ -45,7 +45,7 @@ if (length(extent)) {
   copy_window(work("dem.sgrd"), snakemake@output[["around"]], seq_len(raw$ny), seq_len(raw$nx), unit = "m")
 } else {
   dem <- read_grid(work("dem.sgrd"))
-  if (params[["crop_nodata"]]) dem <- crop_nodata(dem)
+  if (params[["crop_nodata"]] && !params[["allow_nodata"]]) dem <- crop_nodata(dem)
   write_grid(dem, work("zone.sgrd"), unit = "m")
 }
 zone <- grid_frame(work("zone.sgrd"))

@@ -38,8 +38,9 @@ work <- function(name) file.path(scratch, paste0(name, ".sgrd"))
 copy_window(around, work("dem"), window$rows, window$columns, unit = "m")
 invisible(gc())
 
-# The sky view factor of a cell is exact when the halo is as wide as the radius.
-sky_view(work("dem"), work("visible"), work("svf"), halo * zone$d, number("directions"), log)
+# The sky view factor of a cell is exact when the halo is as wide as the radius. One cell at least: SAGA takes a radius
+# of 0 for no limit at all.
+sky_view(work("dem"), work("visible"), work("svf"), max(halo, 1) * zone$d, number("directions"), log)
 sun_of_month(work("dem"), work("svf"), work("direct"), work("diffuse"), number("year"), number("month"), site, log)
 
 first <- c(min(tile$rows), min(tile$columns)) + offset_in(zone, grid_frame(around))

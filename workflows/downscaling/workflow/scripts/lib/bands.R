@@ -79,7 +79,8 @@ tile_window <- function(tile, zone, around, halo) {
   list(rows = span(tile$rows, shift[1], around$ny), columns = span(tile$columns, shift[2], around$nx))
 }
 
-#' The same as block_means() of all of a grid on disk, band by band.
+#' Means over blocks of f x f cells of a grid on disk, band by band. What is left over in the north and east is in no
+#' block. Blocks without any relief take the mean of all: their cells are NoData in the end, but splines need a value.
 block_means_of <- function(path, f) {
   frame <- grid_frame(path)
   rows <- frame$ny %/% f

@@ -2,20 +2,39 @@
 
 #' Stations that have all that a month needs.
 #' @param month column, e.g. "t01"
-read_stations <- function(path, month) {
-  stations <- read.table(path, header = TRUE, sep = "\t")
+#' @param zone frame of any grid of the zone
+read_stations <- function(path, month, zone) {
+  wrong <- function(...) stop("stations: ", path, ": ", ..., call. = FALSE)
+  # A name is text as it stands: Val d'Isere, Hut #3.
+  stations <- read.table(path, header = TRUE, sep = "\t", quote = "", comment.char = "")
   needed <- c("x", "y", "elevation", month)
   missing <- setdiff(needed, names(stations))
-  if (length(missing)) stop("stations: ", path, ": no column ", paste(missing, collapse = ", "))
+  if (length(missing)) wrong("no column ", paste(missing, collapse = ", "))
   stations <- stations[complete.cases(stations[needed]), ]
-  if (nrow(stations) < 5) stop("stations: ", path, ": a lapse rate needs at least 5 stations, there are ", nrow(stations))
+  if (nrow(stations) < 5) wrong("a lapse rate needs at least 5 stations, there are ", nrow(stations))
+  for (name in needed)
+    if (!is.numeric(stations[[name]])) wrong(name, " has values that are no numbers, as 1234.5")
   t <- range(stations[[month]])
-  if (t[1] < -60 || t[2] > 60)
-    stop("stations: ", path, ": ", month, " is from ", t[1], " to ", t[2], "; it must be in C, -60 to 60")
+  if (t[1] < -60 || t[2] > 60) wrong(month, " is from ", t[1], " to ", t[2], "; it must be in C, -60 to 60")
   h <- range(stations$elevation)
-  if (h[1] < -500 || h[2] > 9000)
-    stop("stations: ", path, ": elevation is from ", h[1], " to ", h[2], "; it must be in m, -500 to 9000")
+  if (h[1] < -500 || h[2] > 9000) wrong("elevation is from ", h[1], " to ", h[2], "; it must be in m, -500 to 9000")
+  check_places(stations, zone, wrong)
   stations
+}
+
+#' Stop at stations that are in degrees or far from the zone.
+#' @param far m: what is so far away says nothing of the zone
+check_places <- function(stations, zone, wrong, far = 200e3) {
+  remedy <- "; x and y must be in m, in the crs of the configuration"
+  place <- function(i) sprintf("x = %.9g, y = %.9g", stations$x[i], stations$y[i])
+  degrees <- which(abs(stations$x) <= 360 & abs(stations$y) <= 90)[1]
+  if (!is.na(degrees)) wrong(place(degrees), " look like degrees", remedy)
+  beyond <- function(at, first, n) pmax(first - at, at - first - (n - 1) * zone$d, 0)
+  distance <- sqrt(beyond(stations$x, zone$x, zone$nx)^2 + beyond(stations$y, zone$y, zone$ny)^2)
+  i <- which.max(distance)
+  if (distance[i] > far)
+    wrong("the station at ", place(i), " is ", round(distance[i] / 1000), " km from the zone, more than ", far / 1000,
+          remedy)
 }
 
 #' Temperature against height: a straight line, or one of a given slope.

@@ -1,17 +1,5 @@
 # Between the fine cells and the kilometre grid of the climate.
 
-#' Means over blocks of f x f cells. Blocks without any relief take the mean of all:
-#' their cells are NoData in the end, but splines need a value.
-block_means <- function(g, f) {
-  rows <- nrow(g$z) %/% f
-  columns <- ncol(g$z) %/% f
-  if (rows < 2 || columns < 2) stop("the zone has less than 2 x 2 blocks of ", f * g$d, " m")
-  sums <- block_sums(g$z[seq_len(rows * f), seq_len(columns * f)], f)
-  mean <- sums$total / sums$count
-  mean[sums$count == 0] <- sum(sums$total) / sum(sums$count)
-  grid(mean, g$x + (f - 1) / 2 * g$d, g$y + (f - 1) / 2 * g$d, f * g$d, g$prj)
-}
-
 #' Sums over blocks of f x f cells, and the number of cells that have a value.
 block_sums <- function(z, f) {
   total <- function(z) {

@@ -32,13 +32,18 @@ UNITS <- list(
 
 #' Convert, and stop at values that the unit cannot mean.
 #' @param limits,name of the converted values, e.g. c(-60, 60), "C"
-convert_field <- function(field, path, key, unit, limits, name) {
+#' @param least of the highest one, NULL: anything
+convert_field <- function(field, path, key, unit, limits, name, least = NULL) {
   found <- range(field$z)
   field$z <- field$z * UNITS[[unit]][1] + UNITS[[unit]][2]
   after <- range(field$z)
+  as_read <- paste0(key, ": ", path, " has values from ", signif(found[1], 6), " to ", signif(found[2], 6), ", as ", unit,
+                    " ", signif(after[1], 6), " to ", signif(after[2], 6), if (nzchar(name)) " ", name)
   if (after[1] < limits[1] - 1e-6 || after[2] > limits[2] + 1e-6)
-    stop(key, ": ", path, " has values from ", signif(found[1], 6), " to ", signif(found[2], 6), ", as ", unit, " ",
-         signif(after[1], 6), " to ", signif(after[2], 6), " ", name, "; they must be from ", limits[1], " to ", limits[2],
+    stop(as_read, "; they must be from ", limits[1], " to ", limits[2],
          ": is the unit another one? (A scale and an offset in the file itself are applied before.)")
+  if (!is.null(least) && after[2] < least)
+    stop(as_read, "; the highest must be at least ", least, ": is the unit another one? (A sky that is really as ",
+         "clear as that can be told by 12 numbers.)")
   field
 }

@@ -1,28 +1,22 @@
 # Tiles: the zone is cut into rows and columns of rectangles named r<row>c<column>, r1c1 in the
-# south-west. A tile is computed with a halo of neighbours, so that mountains
+# south-west. A tile is computed with a halo of neighbours (tile_window()), so that mountains
 # outside it cast their shadows into it.
 
 #' Rows and columns of a tile in the zone.
 #' @param name e.g. "r1c2"
 #' @param size rows and columns of the zone
 #' @param n tiles per side, or rows and columns of tiles
-#' @param halo cells added around the tile, as far as the zone goes
 #' @return list of rows, columns
-tile_cells <- function(name, size, n, halo = 0) {
+tile_cells <- function(name, size, n) {
   n <- rep(n, length.out = 2)
   if (any(size < n)) stop(n[1], " x ", n[2], " tiles are too many for ", size[1], " x ", size[2], " cells")
   place <- as.integer(strsplit(sub("^r", "", name), "c")[[1]])
   span <- function(cells, i, n) {
-    first <- round(cells * (i - 1) / n) + 1 - halo
-    last <- round(cells * i / n) + halo
-    max(1, first):min(cells, last)
+    first <- round(cells * (i - 1) / n) + 1
+    last <- round(cells * i / n)
+    first:last
   }
   list(rows = span(size[1], place[1], n[1]), columns = span(size[2], place[2], n[2]))
-}
-
-#' Where a tile lies inside its own window with a halo.
-inside <- function(tile, window) {
-  list(rows = match(tile$rows, window$rows), columns = match(tile$columns, window$columns))
 }
 
 #' The row of tiles, from the south, that a tile is in.
