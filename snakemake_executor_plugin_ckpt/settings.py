@@ -17,7 +17,13 @@ from snakemake_executor_plugin_ckpt.engines.base import find_engine
 from snakemake_executor_plugin_ckpt.errors import BadSetting
 from snakemake_executor_plugin_ckpt.head.incomplete import attach_without_asking
 from snakemake_executor_plugin_ckpt.policy import Policy
-from snakemake_executor_plugin_ckpt.schedulers.base import detect, find_scheduler
+from snakemake_executor_plugin_ckpt.schedulers.base import (
+    Scheduler,
+    detect,
+    find_scheduler,
+    load_scheduler,
+    scheduler_names,
+)
 from snakemake_executor_plugin_ckpt.units import parse_duration, parse_patterns, parse_size
 
 common_settings = CommonSettings(
@@ -221,20 +227,8 @@ def _choice(settings: ExecutorSettings, name: str) -> str:
     return str(value)
 
 
-#: Resources of a rule that only a scheduler knows: their names begin so, or are these of the existing slurm plugin.
-_NATIVE = ("slurm_", "lsf_", "oar_")
-NATIVE = (
-    "clusters",
-    "constraint",
-    "cpus_per_task",
-    "gpu",
-    "gpu_model",
-    "gres",
-    "mem_mb_per_cpu",
-    "nodes",
-    "qos",
-    "tasks",
-)
+#: State directory of a scheduler that is only asked for what it knows without one.
+_NOWHERE = Path("/nonexistent")
 
 #: Resources of ours that a rule may set; another one that starts alike is a slip of the pen.
 RESOURCES = ("ckpt", "ckpt_walltime", "ckpt_period", "ckpt_engine", "ckpt_files", "ckpt_later")
@@ -262,6 +256,7 @@ def policy_for(base: Policy, rule: str, resources: Mapping[str, Any], threads: i
         raise BadSetting(option("ckpt"), switch, "use 0 to run the job without saving it, or leave it out")
     if str(switch) in ("0", "False"):
         engine = "none"
+    scheduler = load_scheduler(base.scheduler_place, _NOWHERE)
     policy = replace(
         base,
         engine=engine,
@@ -271,19 +266,22 @@ def policy_for(base: Policy, rule: str, resources: Mapping[str, Any], threads: i
         files=_patterns(option("ckpt_files"), resources["ckpt_files"]) if "ckpt_files" in resources else base.files,
         threads=threads,
         mem_mb=_positive(option("mem_mb"), resources.get("mem_mb")),
-        extra=_extra(resources),
-        later=_later(option("ckpt_later"), resources.get("ckpt_later")),
+        extra=_extra(scheduler, resources, option),
+        later=_later(scheduler, option("ckpt_later"), resources.get("ckpt_later")),
     )
     _check_walltime(policy, option("runtime" if "runtime" in resources else "ckpt_walltime"))
     return policy
 
 
-def _extra(resources: Mapping[str, Any]) -> dict[str, str]:
-    """Resources that are for the scheduler alone, in its own names."""
-    return {name: str(value) for name, value in resources.items() if name in NATIVE or name.startswith(_NATIVE)}
+def _extra(scheduler: Scheduler, resources: Mapping[str, Any], option: Callable[[str], str]) -> dict[str, str]:
+    """Resources that are for the scheduler alone, in its own names; what others have is theirs."""
+    for name, value in resources.items():
+        if remedy := scheduler.refusal(name, str(value)):
+            raise BadSetting(option(name), value, remedy)
+    return {name: str(value) for name, value in resources.items() if scheduler.takes(name)}
 
 
-def _later(option: str, value: object) -> dict[str, str]:
+def _later(scheduler: Scheduler, option: str, value: object) -> dict[str, str]:
     """Resources of all segments but the first: ``runtime=600 slurm_partition=long``."""
     if value is None:
         return {}
@@ -294,13 +292,22 @@ def _later(option: str, value: object) -> dict[str, str]:
         raise BadSetting(option, value, f"it is not shell words: {error}") from None
     for part in parts:
         name, equals, text = part.partition("=")
-        if not equals or not (name in ("runtime", "mem_mb", *NATIVE) or name.startswith(_NATIVE)):
+        if refusal := scheduler.refusal(name, text):
+            raise BadSetting(option, value, f"{name}: {refusal}")
+        mine = name in ("runtime", "mem_mb") or scheduler.takes(name)
+        if not equals or not (mine or _is_for_another(name)):
             remedy = "write name=value, with blanks between, where a name is runtime, mem_mb or one of the scheduler's"
             raise BadSetting(option, value, remedy)
-        found[name] = text
+        if mine:
+            found[name] = text
     for name in found.keys() & {"runtime", "mem_mb"}:
         _number(f"{option}, {name}", found[name], lambda x: x > 0, "use a number more than 0")
     return found
+
+
+def _is_for_another(resource: str) -> bool:
+    """Whether some scheduler that is installed takes a resource: one profile may serve several."""
+    return any(load_scheduler(find_scheduler(name), _NOWHERE).takes(resource) for name in scheduler_names())
 
 
 def _walltime(base: Policy, resources: Mapping[str, Any], option: Callable[[str], str]) -> float | None:

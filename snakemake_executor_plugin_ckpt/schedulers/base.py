@@ -7,6 +7,7 @@ that is in the job folder. On the node it says which batch job this is and when 
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,12 @@ ENTRY_POINTS = "snakemake_executor_plugin_ckpt.schedulers"
 REQUEUE = 99
 #: Exit status of a segment that could not do its work; the head decides what is next.
 FAILED = 98
+
+
+#: What to do instead of resources that ask for more.
+ONE_TASK = "a job that is saved is one task on one node; leave it out, and use threads for more cores"
+#: Values of a resource that say no.
+_UNSET = ("", "0", "False", "None")
 
 
 class Liveness(Enum):
@@ -97,9 +104,31 @@ class Scheduler(ABC):
     exact: bool = False
     #: Whether SIGTSTP is its wish that the node be freed (LSF's `bstop`), and SIGCONT that the job goes on.
     suspends: bool = False
+    #: Resources of a rule that it looks at, besides `runtime`, `mem_mb` and `threads`, which are for all of them.
+    resources: Sequence[str] = ()
+    #: Beginnings of names that nobody else has (``slurm_``): one that begins so and is unknown is a slip of the pen.
+    prefixes: tuple[str, ...] = ()
+    #: Resources that Snakemake's own plugin for it heeds and this one cannot, and what to do instead.
+    refused: Mapping[str, str] = {}
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
+
+    def takes(self, resource: str) -> bool:
+        """Whether a resource of a rule is for this scheduler."""
+        return resource in self.resources or resource.startswith(self.prefixes)
+
+    def refusal(self, resource: str, value: str) -> str | None:
+        """What to do instead of a resource that is for this scheduler and not heeded by it; None if all is well."""
+        if resource in self.refused:
+            return None if value in _UNSET else self.refused[resource]
+        if resource in self.resources or not self.takes(resource):
+            return None
+        from difflib import get_close_matches  # the node has no need of it
+
+        near = get_close_matches(resource, self.resources, n=1, cutoff=0.8)
+        known = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(self.resources))}"
+        return f"{self.name} has no such resource; {known}"
 
     @abstractmethod
     def missing(self) -> str | None:
@@ -257,6 +286,19 @@ def check_numbers(extra: Mapping[str, str], *names: str) -> None:
     for name in names:
         if name in extra and not _is_positive(extra[name]):
             raise BadSetting(f"resource {name}", extra[name], "use a number more than 0")
+
+
+def check_one_task(extra: Mapping[str, str], *names: str) -> None:
+    """Refuse resources that ask for more than the one task on one node that can be saved; 0 and less: not set.
+
+    Raises
+    ------
+    BadSetting
+        With the first one.
+    """
+    for name in names:
+        if not re.fullmatch(r"|0|1|-\d+", extra.get(name, "")):
+            raise BadSetting(f"resource {name}", extra[name], ONE_TASK)
 
 
 def _is_positive(text: str) -> bool:

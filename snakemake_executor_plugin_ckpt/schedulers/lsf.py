@@ -45,6 +45,9 @@ class Lsf(Scheduler):
     name = "lsf"
     requeues = True
     suspends = True
+    resources = text.RESOURCES
+    prefixes = ("lsf_",)
+    refused = text.REFUSED
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
@@ -108,17 +111,19 @@ class Lsf(Scheduler):
 
         By their ids, since then LSF says of each that is absent that it is: a list may be incomplete.
         """
-        known, self._held = dict.fromkeys(job_ids, Liveness.UNKNOWN), set()
+        known, stopped = dict.fromkeys(job_ids, Liveness.UNKNOWN), set()
         for some in _portions(job_ids):
             with suppress(SchedulerError):
                 said = _look(some)
-                self._held |= text.held(said.stdout)
+                stopped |= text.held(said.stdout)
                 known |= {one: found for one, found in text.seen(said.stdout, said.stderr).items() if one in known}
+        self._held = stopped
         return known
 
     def held(self, job_ids: Sequence[str]) -> dict[str, str]:
         """See `Scheduler.held`."""
-        return {one: f"PSUSP (`bresume {one}` lets the chain go on)" for one in job_ids if one in self._held}
+        stopped = self._held  # another thread may look meanwhile
+        return {one: f"PSUSP (`bresume {one}` lets the chain go on)" for one in job_ids if one in stopped}
 
     def cancel(self, job_ids: Sequence[str]) -> None:
         """See `Scheduler.cancel`; one that asked to go on just then is cancelled once more."""

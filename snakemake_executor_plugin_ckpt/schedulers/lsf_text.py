@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from snakemake_executor_plugin_ckpt.errors import BadSetting
-from snakemake_executor_plugin_ckpt.schedulers.base import REQUEUE, Liveness, Request, check_numbers, words_of
+from snakemake_executor_plugin_ckpt.schedulers.base import (
+    ONE_TASK,
+    REQUEUE,
+    Liveness,
+    Request,
+    check_numbers,
+    check_one_task,
+    words_of,
+)
 
 #: Set for the batch job: its walltime in seconds, for when nobody can be asked.
 WALLTIME_VARIABLE = "CKPT_LSF_WALLTIME"
@@ -46,6 +54,10 @@ OUTAGE = re.compile(
     re.IGNORECASE,
 )
 _SUBMITTED = re.compile(r"Job <(\d+)> is submitted to ")
+
+#: See `Scheduler.resources` and `Scheduler.refused`; the names are those of Snakemake's LSF plugin.
+RESOURCES = ("lsf_extra", "lsf_project", "lsf_queue", "cpus_per_task", "mem_mb_per_cpu", "nodes", "tasks")
+REFUSED = {**dict.fromkeys(("time", "time_min", "walltime"), "use runtime, which is in minutes"), "mpi": ONE_TASK}
 
 #: Options of `bsub` that are set here, or would break a chain; with the way to have the same, if there is one.
 _OURS = {
@@ -219,6 +231,7 @@ def submission(request: Request) -> list[str]:
     """
     extra = request.extra
     check_numbers(extra, "cpus_per_task", "mem_mb_per_cpu")
+    check_one_task(extra, "nodes", "tasks")
     words = ["bsub", "-J", request.name, "-Q", str(REQUEUE), "-r", "-o", "/dev/null", "-cwd", _folder(request.workdir)]
     if request.walltime is not None:
         limit, ahead = minutes(request.walltime), minutes(request.grace)

@@ -45,6 +45,8 @@ class Oar(Scheduler):
 
     name = "oar"
     requeues = True
+    resources = text.RESOURCES
+    prefixes = ("oar_",)
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
@@ -110,7 +112,8 @@ class Oar(Scheduler):
 
         A chain is alive while any of its jobs is: OAR makes the successor and ends its predecessor in one transaction.
         """
-        known, self._held = dict.fromkeys(job_ids, Liveness.UNKNOWN), {}
+        known = dict.fromkeys(job_ids, Liveness.UNKNOWN)
+        on_hold: dict[str, str] = {}
         numbers = [job_id for job_id in known if job_id.isdecimal()]
         for begin in range(0, len(numbers), _AT_ONCE):
             asked = numbers[begin : begin + _AT_ONCE]
@@ -120,12 +123,14 @@ class Oar(Scheduler):
                 continue
             alive = {job.chain for job in active if not _overdue(job)}
             known |= {job_id: Liveness.ALIVE if job_id in alive else Liveness.GONE for job_id in asked}
-            self._held |= {job.chain: job.job for job in active if job.state == "Hold"}
+            on_hold |= {job.chain: job.job for job in active if job.state == "Hold"}
+        self._held = on_hold
         return known
 
     def held(self, job_ids: Sequence[str]) -> dict[str, str]:
         """See `Scheduler.held`."""
-        found = {one: self._held[one] for one in job_ids if one in self._held}
+        on_hold = self._held  # another thread may look meanwhile
+        found = {one: on_hold[one] for one in job_ids if one in on_hold}
         return {one: f"it is on hold (`oarresume {job}` lets the chain go on)" for one, job in found.items()}
 
     def _active(self, chains: Sequence[str]) -> list[text.Known]:

@@ -32,6 +32,8 @@ ACTIVE = (
 #: Set on a segment's command line where the 60 s rule is another one (see `oar.Oar.requeue`).
 SHORTEST = "CKPT_OAR_SHORTEST"
 
+#: See `Scheduler.resources`.
+RESOURCES = ("oar_extra", "oar_notify", "oar_project", "oar_properties", "oar_queue")
 #: Options of oarsub that are ours: given twice, one of the two would silently count (of -p and -l, the last or both).
 _OURS = (
     "resource",

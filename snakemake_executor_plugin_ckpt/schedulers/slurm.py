@@ -51,9 +51,13 @@ class Slurm(Scheduler):
 
     name = "slurm"
     requeues = True
+    resources = slurm_text.RESOURCES
+    prefixes = ("slurm_",)
+    refused = slurm_text.REFUSED
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
+        #: What `liveness` saw last. Each look makes a new one, so who takes it once can go by it, whatever the thread.
         self._seen: dict[str, slurm_text.Row] = {}
         self._hastened: set[tuple[str, int, str]] = set()  # id, its restarts, what was asked
         self._log_begin = 0
@@ -107,11 +111,12 @@ class Slurm(Scheduler):
         if not job_ids:
             return {}
         try:
-            self._seen = slurm_text.rows(_squeue("-O", slurm_text.COLUMNS, f"--user={os.getuid()}"))
+            seen = slurm_text.rows(_squeue("-O", slurm_text.COLUMNS, f"--user={os.getuid()}"))
         except SchedulerError:
             self._seen = {}
             return dict.fromkeys(job_ids, Liveness.UNKNOWN)
-        return {one: self._seen[one].liveness if one in self._seen else Liveness.GONE for one in job_ids}
+        self._seen = seen
+        return {one: seen[one].liveness if one in seen else Liveness.GONE for one in job_ids}
 
     def cancel(self, job_ids: Sequence[str]) -> None:
         """See `Scheduler.cancel`; a job between two segments does not come back either."""
@@ -121,30 +126,39 @@ class Slurm(Scheduler):
                 said.checked(slurm_text.OUTAGE)
 
     def hasten(self, job_ids: Sequence[str], exclude: Mapping[str, Sequence[str]]) -> None:
-        """See `Scheduler.hasten`. What is known of the jobs is what `liveness` saw last."""
-        waiting = [one for one in job_ids if one in self._seen and self._seen[one].state == "PENDING"]
+        """See `Scheduler.hasten`. What is known of the jobs is what `liveness` saw last.
+
+        Only those that were requeued: a new one was just submitted with the nodes that it is to avoid, or on purpose
+        without them.
+        """
+        seen = self._seen
+        rows = {one: seen[one] for one in job_ids if one in seen}
+        waiting = {one: row for one, row in rows.items() if row.state == "PENDING" and row.restarts > 0}
         with suppress(SchedulerError):
-            for one in waiting:
-                self._keep_off(one, exclude.get(one, ()))
+            for one, row in waiting.items():
+                self._keep_off(one, row, exclude.get(one, ()))
             # Once a restart: every other time would put it off again.
-            in_vain = [one for one in waiting if self._seen[one].waits_in_vain and self._is_new(one, "start")]
+            in_vain = [one for one, row in waiting.items() if row.waits_in_vain and self._is_new(one, row, "start")]
             for start in range(0, len(in_vain), _MANY):
                 some = in_vain[start : start + _MANY]
                 _run(["scontrol", "update", f"JobId={','.join(some)}", f"StartTime=now+{_SOON}"])
-                self._hastened.update((one, self._seen[one].restarts, "start") for one in some)
+                self._hastened.update((one, waiting[one].restarts, "start") for one in some)
 
-    def _keep_off(self, job_id: str, hosts: Sequence[str]) -> None:
+    def _keep_off(self, job_id: str, row: slurm_text.Row, hosts: Sequence[str]) -> None:
         what = ",".join(hosts)
-        if hosts and self._is_new(job_id, what) and (names := _node_names(hosts)):
-            _run(["scontrol", "update", f"JobId={job_id}", f"ExcNodeList={','.join(names)}"])
-            self._hastened.add((job_id, self._seen[job_id].restarts, what))
+        if hosts and self._is_new(job_id, row, what) and (names := _node_names(hosts)):
+            # It takes the place of the list that is there, which may hold what the rule excludes.
+            already = slurm_text.excluded(_squeue("-o", "%x", f"--jobs={job_id}"))
+            _run(["scontrol", "update", f"JobId={job_id}", f"ExcNodeList={','.join([*already, *names])}"])
+            self._hastened.add((job_id, row.restarts, what))
 
-    def _is_new(self, job_id: str, what: str) -> bool:
-        return (job_id, self._seen[job_id].restarts, what) not in self._hastened
+    def _is_new(self, job_id: str, row: slurm_text.Row, what: str) -> bool:
+        return (job_id, row.restarts, what) not in self._hastened
 
     def held(self, job_ids: Sequence[str]) -> dict[str, str]:
         """See `Scheduler.held`. One that can never start as it was asked for is cancelled, to be asked for anew."""
-        rows = {one: self._seen[one] for one in job_ids if one in self._seen}
+        seen = self._seen
+        rows = {one: seen[one] for one in job_ids if one in seen}
         found = {one: row.reason for one, row in rows.items() if row.hopeless}
         does = {one: "scontrol release" if rows[one].held else "scancel" for one in found}
         return {one: f"{why} (`{does[one]} {one}` lets the chain go on)" for one, why in found.items()}

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from snakemake_executor_plugin_ckpt.errors import BadSetting
-from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, check_numbers, words_of
+from snakemake_executor_plugin_ckpt.schedulers.base import (
+    ONE_TASK,
+    Liveness,
+    Request,
+    check_numbers,
+    check_one_task,
+    words_of,
+)
 
 #: Set for the batch job: its walltime in seconds, for when nobody can be asked.
 WALLTIME_VARIABLE = "CKPT_SLURM_WALLTIME"
@@ -49,11 +56,28 @@ _OVER = {
 }
 #: Reasons why a job waits until somebody lets it go on, or for ever (squeue(1), "JOB REASON CODES", and
 #: slurm_protocol_defs.c of Slurm 22.05): by default sbatch takes jobs that can never start (EnforcePartLimits).
-_HELD = re.compile(r"JobHeld\w*|JobHoldMaxRequeue|.*held state|.*requeued held")
+_HELD = re.compile(r"JobHeld\w*|JobHoldMaxRequeue|.*held state|.*requeued held", re.IGNORECASE)
+#: Of the limits only those of one job: one of a user, an account or a group has room again when others end.
 _NEVER = re.compile(
-    r"BadConstraints|DependencyNeverSatisfied|Invalid(?:Account|QOS)|Partition(?:Node|Time)Limit"
-    r"|(?:Assoc|QOS)Max(?:CpuPerJob|CPUMinutesPerJob|NodePerJob|WallDurationPerJob)\w*|(?:Account|QOS)NotAllowed"
+    r"BadConstraints|DependencyNeverSatisfied|Invalid(?:Account|QOS)|Reservation(?:Deleted|Invalid)"
+    r"|Partition(?:Config|NodeLimit|TimeLimit)|(?:Account|QOS)NotAllowed"
+    r"|MaxMemPerLimit|(?:Assoc|QOS)Max\w+Per(?:Job|Node)(?:Limit)?|QOSMin\w+",
+    re.IGNORECASE,
 )
+#: States of a job that waits; in the last two only until somebody releases it.
+_WAITS = ("PENDING", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+
+#: See `Scheduler.resources` and `Scheduler.refused`: the names are those of Snakemake's Slurm plugin, and some of them
+#: with ``slurm_`` before them.
+_GEOMETRY = ("nodes", "tasks", "tasks_per_gpu", "tasks_per_node")
+RESOURCES = (
+    *("slurm_account", "slurm_constraint", "slurm_extra", "slurm_gres", "slurm_partition", "slurm_qos"),
+    *("slurm_requeue", "slurm_reservation", "constraint", "cpus_per_gpu", "cpus_per_task", "gpu", "gpu_model", "gres"),
+    *("mem_mb_per_cpu", "qos", "reservation"),
+    *_GEOMETRY,
+)
+_ONE_CLUSTER = "chains on other clusters than the default one are not supported"
+REFUSED = {**dict.fromkeys(("cluster", "clusters", "slurm_cluster"), _ONE_CLUSTER), "mpi": ONE_TASK}
 
 #: Options of `sbatch` that are set here, or would break a chain; with the way to have the same, if there is one.
 _OURS = {
@@ -61,7 +85,7 @@ _OURS = {
     "array": "a chain is one batch job",
     "begin": "",
     "chdir": "",
-    "clusters": "chains on other clusters than the default one are not supported",
+    "clusters": _ONE_CLUSTER,
     "constraint": "use the resource constraint",
     "cpus-per-task": "use threads or the resource cpus_per_task",
     "error": "",
@@ -136,12 +160,14 @@ class Row:
     @property
     def held(self) -> bool:
         """Whether it waits until its owner, or an operator, releases it."""
-        return self.state in ("PENDING", "SPECIAL_EXIT") and _HELD.fullmatch(self.reason.replace("_", " ")) is not None
+        return self.state == "RESV_DEL_HOLD" or (
+            self.state in _WAITS and _HELD.fullmatch(self.reason.replace("_", " ")) is not None
+        )
 
     @property
     def hopeless(self) -> bool:
         """Whether it will not start by itself."""
-        return self.held or (self.state == "PENDING" and _NEVER.fullmatch(self.reason) is not None)
+        return self.held or (self.state in _WAITS and _NEVER.fullmatch(self.reason) is not None)
 
     @property
     def needs_requeue(self) -> bool:
@@ -171,6 +197,12 @@ def was_cancelled(log: str) -> bool:
     ***``, with ``DUE TO TIME LIMIT``, ``JOB REQUEUE``, ``PREEMPTION`` and so on behind it when it was not the user.
     """
     return re.search(r"\*\*\* JOB \d+ ON \S+ CANCELLED AT \S+ (DUE to SIGNAL .*)?\*\*\*", log) is not None
+
+
+def excluded(text: str) -> list[str]:
+    """The nodes that a job may not run on, in what `squeue --noheader -o %x` says."""
+    found = text.strip()
+    return [found] if found else []  # it may be node[1-3],node7, which Slurm takes as it gives it
 
 
 def job_id(text: str) -> str | None:
@@ -262,14 +294,11 @@ def submission(request: Request) -> list[str]:
 def _resources(request: Request) -> Iterator[str]:
     """The rule's resources, by the names that they have with Snakemake's Slurm plugin."""
     extra = request.extra
-    check_numbers(extra, "cpus_per_task", "mem_mb_per_cpu")
-    for name in ("nodes", "tasks"):
-        if extra.get(name, "1") != "1":
-            raise BadSetting(f"resource {name}", extra[name], "a job that is saved is one task on one node")
-    for name in ("clusters", "slurm_cluster"):
-        if name in extra:
-            raise BadSetting(f"resource {name}", extra[name], _OURS["clusters"])
-    yield from ("--nodes=1", "--ntasks=1", f"--cpus-per-task={extra.get('cpus_per_task', request.threads)}")
+    check_numbers(extra, "cpus_per_gpu", "cpus_per_task", "mem_mb_per_cpu")
+    check_one_task(extra, *_GEOMETRY)
+    if extra.get("slurm_requeue", "True") not in ("True", "1"):
+        raise BadSetting("resource slurm_requeue", extra["slurm_requeue"], _OURS["no-requeue"])
+    yield from ("--nodes=1", "--ntasks=1", _cpus(request))
     if "mem_mb_per_cpu" in extra:
         yield f"--mem-per-cpu={extra['mem_mb_per_cpu']}M"
     elif request.mem_mb is not None:
@@ -278,7 +307,7 @@ def _resources(request: Request) -> Iterator[str]:
         ("account", ("slurm_account",)),
         ("partition", ("slurm_partition",)),
         ("qos", ("slurm_qos", "qos")),
-        ("reservation", ("slurm_reservation",)),
+        ("reservation", ("slurm_reservation", "reservation")),
         ("gres", ("slurm_gres", "gres")),
     ):
         if found := next((extra[name] for name in names if name in extra), None):
@@ -288,6 +317,15 @@ def _resources(request: Request) -> Iterator[str]:
         yield f"--gpus={model}{extra.get('gpu', '1')}"
     if constraint := _constraint(extra, request.node_class):
         yield f"--constraint={constraint}"
+
+
+def _cpus(request: Request) -> str:
+    """For each GPU, if that is how a rule that has GPUs says it; the two cannot be said together."""
+    extra = request.extra
+    has_gpus = "gpu" in extra or "gpu_model" in extra or "gpu" in extra.get("slurm_gres", extra.get("gres", ""))
+    if has_gpus and "cpus_per_gpu" in extra:
+        return f"--cpus-per-gpu={extra['cpus_per_gpu']}"
+    return f"--cpus-per-task={extra.get('cpus_per_task', request.threads)}"
 
 
 def _constraint(extra: Mapping[str, str], node_class: tuple[str, str] | None) -> str | None:

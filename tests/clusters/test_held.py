@@ -29,7 +29,7 @@ def test_a_job_that_is_held_in_the_queue_is_told_of_and_goes_on_when_it_is_relea
         for node in NODES[site.name]:
             site.order("drain", node, "on")
         head = flow.start("--ckpt-scheduler", site.name, "--ckpt-walltime", "10min")
-        meanwhile(head, lambda: flow.jobs() and flow.job("count").submissions()[-1].job_id, "the submission")
+        meanwhile(head, lambda: any(one.job_id for job in flow.jobs() for one in job.submissions()), "the submission")
         job_id = str(flow.job("count").submissions()[-1].job_id)
         client(*HOLD[site.name], job_id)
         told = f"batch job {job_id} does not start by itself: "

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from helpers.jobs import PLAIN
 from helpers.waiting import wait_for
+from workflows.runs import Flow, numbers, until
 
-from snakemake_executor_plugin_ckpt.schedulers.base import Request
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
 
-from .cluster import ClusterJob, Site, client, expected, most_at_once
+from .cluster import ClusterJob, Site, client, computes, expected, most_at_once
 
 pytestmark = pytest.mark.cluster
 
@@ -150,24 +151,39 @@ def wrapped(folder: Path, program: str, before: str) -> Path:
 
 
 @pytest.mark.alone
-def test_without_a_head_the_chain_completes_and_a_new_head_runs_nothing(site: Site) -> None:
+def test_with_the_head_killed_a_chain_over_two_nodes_completes_and_a_new_head_runs_nothing(site: Site) -> None:
     site.order("requeue-wait", "6")  # nobody hastens it
+    flow = Flow(
+        site.base / "flow",
+        "rule all:\n    input: 'out.txt'\n\n"
+        "rule count:\n    output: 'out.txt'\n"
+        "    shell: 'for i in $(seq 1 100); do echo $i >> {output}; sleep 0.1; done'\n",
+    )
+    ours = ("--ckpt-scheduler", "slurm", "--ckpt-walltime", "10min")
     try:
-        job = site.counter(60)
-        step = job.round()
-        assert step is not None and step.action == "submit"
-        wait_for(lambda: job.started(1), "segment 1")
-        time.sleep(0.5)
-        site.warn(str(job.watched.job_id))
-        wait_for(lambda: job.over(2), "the end of the chain", 60)
+        head = flow.start(*ours)
+        until(lambda: any(one.job_id for job in flow.jobs() for one in job.submissions()), "the submission", head)
+        head.kill()
+        for number in (1, 2):
+            until(partial(computes, flow, "count", number), f"segment {number}")
+            segment = flow.segments("count")[-1]
+            site.only_without(segment.host)
+            site.warn(segment.job_id)
+        until(lambda: flow.job("count").exit_status() is not None, "the end of the job")
+        until(lambda: not queue(flow.segments("count")[-1].job_id), "the end of the batch job")
+        segments = flow.segments("count")
+        flow.unlock()
+        done = flow.ckpt(*ours)
+        assert done.status == 0, done.said
+        assert flow.segments("count") == segments
+        assert len(flow.job("count").submissions()) == 1
+        assert [segment.outcome for segment in segments] == ["saved", "saved", "finished"]
+        assert all(one.host != two.host for one, two in pairwise(segments))
+        assert len({segment.job_id for segment in segments}) == 1
+        assert flow.text("out.txt") == numbers(100)
     finally:
+        flow.close()
         site.order("requeue-wait", "60")
-    assert [one.outcome for one in job.folder.segments()] == ["saved", "finished"]
-    job.new_head()
-    step = job.round()
-    assert step is not None and step.action == "succeed"
-    assert len(job.folder.submissions()) == 1
-    assert job.out() == expected(60)
 
 
 @pytest.mark.alone
@@ -238,13 +254,52 @@ def test_fifty_jobs_are_asked_about_in_one_query_a_round(site: Site, monkeypatch
     assert all(len(job.folder.submissions()) == 1 for job in jobs)
 
 
-def test_a_job_that_asks_for_more_than_its_partition_gives_is_told_of(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [({"slurm_partition": "short"}, "PartitionTimeLimit"), ({"cpus_per_task": "999"}, "PartitionConfig")],
+)
+def test_a_job_that_asks_for_more_than_its_partition_gives_is_told_of(
+    site: Site, extra: dict[str, str], reason: str
+) -> None:
     """sbatch takes it, and it waits for ever."""
-    job = site.counter(2, extra={"slurm_partition": "short"})
+    job = site.counter(2, extra=extra)
     job.round()
     job_id = str(job.watched.job_id)
-    wait_for(lambda: site.scheduler.liveness([job_id]) and site.scheduler.held([job_id]), "what it waits for")
-    assert site.scheduler.held([job_id]) == {job_id: f"PartitionTimeLimit (`scancel {job_id}` lets the chain go on)"}
+
+    def told() -> str:
+        assert site.scheduler.liveness([job_id]) == {job_id: Liveness.ALIVE}
+        return site.scheduler.held([job_id]).get(job_id, "")
+
+    wait_for(lambda: told() == f"{reason} (`scancel {job_id}` lets the chain go on)", "what it waits for")
+
+
+def test_a_job_whose_node_is_avoided_keeps_the_nodes_that_its_rule_excludes(site: Site) -> None:
+    job = site.counter(40, extra={"slurm_extra": "--exclude=node3"})
+    first = job.computing(1)
+    assert first.host in ("node1", "node2")
+    site.warn(first.job_id)
+    wait_for(lambda: queue(first.job_id) == "PENDING", "the requeue")
+    assert site.scheduler.liveness([first.job_id]) == {first.job_id: Liveness.ALIVE}
+    site.scheduler.hasten([first.job_id], {first.job_id: [first.host]})
+    assert excluded(first.job_id) == {first.host, "node3"}
+    assert job.end().action == "succeed", job.told()
+    (other,) = {"node1", "node2"} - {first.host}
+    assert [one.host for one in job.folder.segments()] == [first.host, other]
+
+
+def test_a_new_batch_job_keeps_the_exclusions_that_it_was_submitted_with(site: Site) -> None:
+    job = site.counter(2, extra={"slurm_partition": "short", "slurm_extra": "--exclude=node3"})  # it never starts
+    job.round()
+    job_id = str(job.watched.job_id)
+    assert site.scheduler.liveness([job_id]) == {job_id: Liveness.ALIVE}
+    site.scheduler.hasten([job_id], {job_id: ["node1"]})
+    assert excluded(job_id) == {"node3"}
+
+
+def excluded(job_id: str) -> set[str]:
+    """The nodes that a batch job may not run on."""
+    listed = client("squeue", "-h", "-j", job_id, "-o", "%x").strip()
+    return set(client("scontrol", "show", "hostnames", listed).split())
 
 
 def test_a_lost_answer_is_made_good_by_the_name(site: Site) -> None:

@@ -37,6 +37,9 @@ class Away(Local):
     """See the module."""
 
     name = "away"
+    resources = slurm_text.RESOURCES
+    prefixes = ("slurm_",)
+    refused = slurm_text.REFUSED
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)

@@ -109,6 +109,12 @@ def test_other_options_are_handed_on(text: str) -> None:
     assert lsf_text.extra_words(text) == shlex.split(text)
 
 
+@pytest.mark.parametrize("name", ["tasks", "nodes"])
+def test_more_than_one_task_on_one_node_is_refused(name: str) -> None:
+    with pytest.raises(BadSetting, match=f"resource {name}: '2' cannot be used: .*use threads"):
+        lsf_text.submission(replace(REQUEST, extra={name: "2"}))
+
+
 def test_extra_words_with_an_open_quote_are_refused() -> None:
     with pytest.raises(BadSetting, match="quotation"):
         lsf_text.extra_words("-G 'x")

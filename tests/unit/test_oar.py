@@ -169,6 +169,19 @@ def test_a_thousand_jobs_are_one_query(clients: Clients, scheduler: Oar) -> None
     assert len(clients.calls("oarstat")) == 1
 
 
+def test_what_is_on_hold_is_told_whatever_another_thread_sees_meanwhile(clients: Clients, scheduler: Oar) -> None:
+    clients.answers("oarstat", answer(job(17, "Terminated"), job(18, "Hold", 17)))
+    scheduler.liveness(["17"])
+
+    class Seen(dict[str, str]):
+        def __contains__(self, chain: object) -> bool:
+            scheduler._held = {}
+            return super().__contains__(chain)
+
+    scheduler._held = Seen(scheduler._held)
+    assert scheduler.held(["17"]) == {"17": "it is on hold (`oarresume 18` lets the chain go on)"}
+
+
 @pytest.mark.parametrize("state", oar_text.ACTIVE)
 def test_a_chain_is_alive_while_one_of_its_jobs_is(clients: Clients, scheduler: Oar, state: str) -> None:
     clients.answers("oarstat", answer(job(17, "Error"), job(19, state, 17)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from snakemake_executor_plugin_ckpt import settings as module
 from snakemake_executor_plugin_ckpt.errors import BadSetting
 from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.schedulers.base import find_scheduler
+from snakemake_executor_plugin_ckpt.schedulers.local import Local
 from snakemake_executor_plugin_ckpt.settings import ExecutorSettings, base_policy, policy_for
 
 
@@ -162,9 +165,85 @@ def test_ckpt_1_changes_nothing(switch: object) -> None:
     assert policy({"ckpt": switch}) == policy()
 
 
-def test_the_resources_of_other_schedulers_go_along_untouched() -> None:
-    made = policy({"slurm_account": "x", "lsf_queue": "long", "oar_project": 7, "_cores": 1, "disk_mb": 5})
-    assert made.extra == {"slurm_account": "x", "lsf_queue": "long", "oar_project": "7"}
+FOREIGN = {"slurm_account": "x", "lsf_queue": "long", "oar_project": 7, "tasks": 1, "_cores": 1, "disk_mb": 5}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "extra"),
+    [
+        ("slurm", {"slurm_account": "x", "tasks": "1"}),
+        ("lsf", {"lsf_queue": "long", "tasks": "1"}),
+        ("oar", {"oar_project": "7"}),
+        ("local", {}),
+    ],
+)
+def test_a_scheduler_gets_its_own_resources_and_those_of_others_are_ignored(
+    scheduler: str, extra: dict[str, str]
+) -> None:
+    refused = {"slurm": "slurm_acount", "lsf": "lsf_qeue", "oar": "oar_projekt"}
+    others = {name: "x" for other, name in refused.items() if other != scheduler}
+    assert policy({**FOREIGN, **others, "mpi": False}, scheduler=scheduler).extra == extra
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name", "remedy"),
+    [
+        ("slurm", "slurm_partiton", "did you mean slurm_partition?"),
+        ("slurm", "slurm_wckey", "slurm_partition"),
+        ("oar", "oar_property", "did you mean oar_properties?"),
+        ("lsf", "lsf_que", "did you mean lsf_queue?"),
+        ("lsf", "lsf_app", "lsf_extra"),
+    ],
+)
+def test_a_resource_that_its_scheduler_does_not_know_is_refused_with_the_nearest_name(
+    scheduler: str, name: str, remedy: str
+) -> None:
+    error = refused({name: "x"}, scheduler=scheduler)
+    assert error.option == f"rule align, resource {name}"
+    assert f"{scheduler} has no such resource" in error.remedy and remedy in error.remedy
+    error = refused({"ckpt_later": f"runtime=5 {name}=x"}, scheduler=scheduler)
+    assert error.option == "rule align, resource ckpt_later"
+    assert error.remedy.startswith(f"{name}: ") and remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name", "value", "remedy"),
+    [
+        *(("slurm", name, "b", "default one") for name in ("cluster", "clusters", "slurm_cluster")),
+        ("slurm", "mpi", "srun", "one task on one node"),
+        ("lsf", "mpi", "mpirun", "one task on one node"),
+        *(("lsf", name, "5", "use runtime") for name in ("time", "time_min", "walltime")),
+    ],
+)
+def test_what_snakemakes_plugin_for_a_scheduler_heeds_and_a_chain_cannot_is_refused_with_what_would_be_right(
+    scheduler: str, name: str, value: str, remedy: str
+) -> None:
+    error = refused({name: value}, scheduler=scheduler)
+    assert (error.option, error.value) == (f"rule align, resource {name}", value)
+    assert remedy in error.remedy
+    assert f"{name}: " in refused({"ckpt_later": f"{name}={value}"}, scheduler=scheduler).remedy
+    assert policy({name: value}).extra == {}, "what another scheduler refuses is of no matter"
+    policy({name: ""}, scheduler=scheduler)
+
+
+class Pbs(Local):
+    """Somebody else's scheduler, with resources of its own."""
+
+    name = "pbs"
+    resources = ("pbs_queue", "select")
+    prefixes = ("pbs_",)
+    refused: Mapping[str, str] = {"place": "use select"}
+
+
+def test_a_scheduler_of_others_names_its_own_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = f"{__name__}:{Pbs.__name__}"
+    monkeypatch.setattr(module, "find_scheduler", lambda name: place if name == "pbs" else find_scheduler(name))
+    resources = {"pbs_queue": "q", "select": 2, "ckpt_later": "pbs_queue=long"}
+    made = policy({**FOREIGN, **resources}, scheduler="pbs")
+    assert made.extra == {"pbs_queue": "q", "select": "2"}
+    assert made.of_later_segments().extra == {"pbs_queue": "long", "select": "2"}
+    assert "did you mean pbs_queue?" in refused({"pbs_queu": "q"}, scheduler="pbs").remedy
+    assert refused({"place": "pack"}, scheduler="pbs").remedy == "use select"
 
 
 def test_options_of_the_engine_go_along() -> None:
@@ -208,24 +287,22 @@ def test_a_scheduler_that_is_not_named_is_the_one_that_is_found(monkeypatch: pyt
 
 def test_later_segments_may_have_other_resources() -> None:
     first = policy(
-        {"runtime": 60, "mem_mb": 100, "slurm_partition": "short", "ckpt_later": "runtime=600 slurm_partition=long"}
+        {"runtime": 60, "mem_mb": 100, "slurm_partition": "short", "ckpt_later": "runtime=600 slurm_partition=long"},
+        scheduler="slurm",
     )
     later = first.of_later_segments()
     assert (first.walltime, first.mem_mb, first.extra) == (3600.0, 100, {"slurm_partition": "short"})
     assert (later.walltime, later.mem_mb, later.extra) == (36000.0, 100, {"slurm_partition": "long"})
-    assert policy({"ckpt_later": "oar_properties=\"host = 'a'\" mem_mb=7"}).of_later_segments().extra == {
-        "oar_properties": "host = 'a'"
-    }
+    said = {"ckpt_later": "oar_properties=\"host = 'a'\" mem_mb=7 slurm_partition=long"}
+    assert policy(said, scheduler="oar").later == {"oar_properties": "host = 'a'", "mem_mb": "7"}
+    assert policy(said).later == {"mem_mb": "7"}, "one profile may serve several"
 
 
-@pytest.mark.parametrize("value", ["runtime", "threads=3", "runtime=long", "mem_mb=-1", "ckpt_walltime=3h"])
+@pytest.mark.parametrize(
+    "value", ["runtime", "threads=3", "runtime=long", "mem_mb=-1", "ckpt_walltime=3h", "walltime=3"]
+)
 def test_resources_of_later_segments_that_make_no_sense_are_refused(value: str) -> None:
     assert refused({"ckpt_later": value}).option.startswith("rule align, resource ckpt_later")
-
-
-def test_resources_of_the_scheduler_alone_are_handed_on() -> None:
-    extra = {"slurm_account": "a", "oar_project": "p", "lsf_queue": "q", "constraint": "c", "gres": "gpu:1"}
-    assert policy({**extra, "disk_mb": 5, "_cores": 2}).extra == extra
 
 
 def test_resources_of_later_segments_with_an_open_quote_are_refused() -> None:

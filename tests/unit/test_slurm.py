@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,16 +124,69 @@ def test_requeued_jobs_are_hastened_once_in_one_call(clients: Clients) -> None:
     assert clients.called()[-1] == "scontrol update JobId=1 StartTime=now+5"
 
 
-def test_a_waiting_job_is_kept_off_nodes_before_it_is_hastened(clients: Clients) -> None:
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "n1"), ("node7", "node7,n1"), ("n[2-4],n7", "n[2-4],n7,n1")],
+)
+def test_a_requeued_job_is_kept_off_nodes_besides_those_that_its_rule_excludes(
+    clients: Clients, before: str, after: str
+) -> None:
     clients.show("1 PENDING 1 BeginTime\n")
-    clients.say("sinfo", "echo 'n1 host1'")
     clients.scheduler.liveness(["1"])
+    clients.say("sinfo", "echo 'n1 host1'")
+    clients.say("squeue", f'[ "$*" = "--noheader --states=all -o %x --jobs=1" ] && echo "{before}"')
     for _ in range(2):
         clients.scheduler.hasten(["1"], {"1": ["host1"]})
     assert [call for call in clients.called() if call.startswith("scontrol")] == [
-        "scontrol update JobId=1 ExcNodeList=n1",
+        f"scontrol update JobId=1 ExcNodeList={after}",
         "scontrol update JobId=1 StartTime=now+5",
     ]
+
+
+def test_a_new_batch_job_keeps_the_exclusions_that_it_was_submitted_with(clients: Clients) -> None:
+    clients.show("1 PENDING 0 Resources\n")
+    clients.say("sinfo", "echo 'n1 host1'")
+    clients.scheduler.liveness(["1"])
+    clients.scheduler.hasten(["1"], {"1": ["host1"]})
+    assert [call for call in clients.called() if call.startswith("scontrol")] == []
+
+
+def test_without_word_of_what_is_excluded_nothing_is_put_in_its_place(clients: Clients) -> None:
+    clients.show("1 PENDING 1 Resources\n")
+    clients.scheduler.liveness(["1"])
+    clients.say("sinfo", "echo 'n1 host1'")
+    clients.say("squeue", "exit 1")
+    clients.scheduler.hasten(["1"], {"1": ["host1"]})
+    assert [call for call in clients.called() if call.startswith("scontrol")] == []
+    clients.say("squeue", "echo n7")
+    clients.scheduler.hasten(["1"], {"1": ["host1"]})
+    assert clients.called()[-1] == "scontrol update JobId=1 ExcNodeList=n7,n1"
+
+
+def test_a_look_of_another_thread_that_fails_meanwhile_is_no_error(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients.show("1 PENDING 1 BeginTime\n")
+    clients.scheduler.liveness(["1"])
+    clients.say("squeue", 'case "$*" in *-O*) exit 1;; esac')
+
+    def names(hosts: Sequence[str]) -> list[str]:
+        assert clients.scheduler.liveness(["1"]) == {"1": Liveness.UNKNOWN}
+        return list(hosts)
+
+    monkeypatch.setattr(slurm, "_node_names", names)
+    clients.scheduler.hasten(["1"], {"1": ["n1"]})
+    assert clients.called()[-1] == "scontrol update JobId=1 StartTime=now+5"
+
+
+def test_what_is_held_is_told_whatever_another_thread_sees_meanwhile(clients: Clients) -> None:
+    class Seen(dict[str, slurm_text.Row]):
+        def __contains__(self, job_id: object) -> bool:
+            clients.scheduler._seen = {}
+            return super().__contains__(job_id)
+
+    clients.scheduler._seen = Seen({"4": slurm_text.Row("PENDING", 1, "JobHeldUser")})
+    assert list(clients.scheduler.held(["4"])) == ["4"]
 
 
 def test_a_job_that_waits_in_vain_is_told_with_the_way_out(clients: Clients) -> None:

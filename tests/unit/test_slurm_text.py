@@ -62,6 +62,10 @@ def test_resources_have_the_names_of_the_slurm_plugin() -> None:
         gpu_model="a100",
         gres="tmp:5",
         nodes="1",
+        tasks="1",
+        tasks_per_gpu="-1",
+        reservation="r",
+        slurm_requeue="True",
         slurm_extra="--nice=5 --comment 'two words' -x n7 --exclude=n8,n9 --mail-type=END",
     )
     assert said[9:] == [
@@ -74,6 +78,7 @@ def test_resources_have_the_names_of_the_slurm_plugin() -> None:
         "--account=a",
         "--partition=p",
         "--qos=q",
+        "--reservation=r",
         "--gres=tmp:5",
         "--gpus=a100:2",
         "--constraint=zen2|zen3",
@@ -101,11 +106,40 @@ def test_other_options_go_through(extra: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("nodes", "2"), ("tasks", "8"), ("clusters", "b"), ("slurm_extra", "'unclosed")]
+    ("name", "value", "remedy"),
+    [
+        *(
+            (name, value, "use threads")
+            for name in ("nodes", "tasks", "tasks_per_node", "tasks_per_gpu")
+            for value in "2x"
+        ),
+        ("slurm_requeue", "False", "goes on by a requeue"),
+        ("cpus_per_gpu", "many", "number"),
+        ("slurm_extra", "'unclosed", "shell words"),
+    ],
 )
-def test_what_cannot_be_saved_or_said_is_refused(name: str, value: str) -> None:
-    with pytest.raises(BadSetting, match=name):
+def test_what_cannot_be_saved_or_said_is_refused_with_what_would_be_right(name: str, value: str, remedy: str) -> None:
+    with pytest.raises(BadSetting, match=remedy) as caught:
         words(**{name: value})
+    assert (caught.value.option, caught.value.value) == (f"resource {name}", value)
+    assert name in slurm_text.RESOURCES, "else it would not come so far"
+
+
+@pytest.mark.parametrize("gpus", [{"gpu": "2"}, {"gres": "gpu:1"}, {"gpu_model": "a100"}])
+def test_cpus_may_be_asked_for_by_the_gpu_where_there_is_one(gpus: dict[str, str]) -> None:
+    said = words(cpus_per_gpu="8", cpus_per_task="3", **gpus)
+    assert "--cpus-per-gpu=8" in said and not [word for word in said if word.startswith("--cpus-per-task")]
+    assert "--cpus-per-task=3" in words(cpus_per_gpu="8", cpus_per_task="3")
+
+
+@pytest.mark.parametrize("name", slurm_text.RESOURCES)
+def test_every_resource_that_is_known_is_heeded_or_refused(name: str) -> None:
+    # With a GPU, where some only count, and values that are no default.
+    few: dict[str, str] = {"gpu": "1"} if name != "gpu" else {}
+    try:
+        assert words(**{**few, name: "7"}) != words(**few)
+    except BadSetting as error:
+        assert name in error.option
 
 
 def test_the_kind_of_node_is_asked_for_besides_the_users_constraint() -> None:
@@ -142,13 +176,38 @@ def test_jobs_are_known_by_what_squeue_says() -> None:
     [
         ("JobHeldAdmin", True, True),
         ("JobHoldMaxRequeue", True, True),
+        ("jobheldadmin", True, True),
         ("job requeued in held state", True, True),
         ("launch_failed_requeued_held", True, True),
         ("PartitionTimeLimit", False, True),
         ("QOSMaxWallDurationPerJobLimit", False, True),
         ("BadConstraints", False, True),
+        ("PartitionConfig", False, True),
+        ("ReservationInvalid", False, True),
+        ("ReservationDeleted", False, True),
+        ("QOSMaxMemoryPerJob", False, True),
+        ("QOSMaxMemoryPerNode", False, True),
+        ("AssocMaxMemPerJob", False, True),
+        ("MaxMemPerLimit", False, True),
+        ("QOSMaxCpuPerNode", False, True),
+        ("QOSMaxCpuPerJobLimit", False, True),
+        ("AssocMaxCpuMinutesPerJobLimit", False, True),
+        ("QOSMaxCPUMinutesPerJobLimit", False, True),
+        ("QOSMaxNodePerJobLimit", False, True),
+        ("QOSMaxGRESPerJob", False, True),
+        ("QOSMinCpuNotSatisfied", False, True),
+        ("QOSMinMemory", False, True),
+        ("QOSMinGRES", False, True),
         ("Resources", False, False),
+        ("Reservation", False, False),
         ("QOSMaxJobsPerUserLimit", False, False),
+        ("QOSMaxMemoryPerUser", False, False),
+        ("QOSMaxSubmitJobPerUserLimit", False, False),
+        ("QOSGrpCpuLimit", False, False),
+        ("AssocGrpMemLimit", False, False),
+        ("AssocMaxJobsLimit", False, False),
+        ("MaxMemoryPerAccount", False, False),
+        ("PartitionDown", False, False),
         ("ReqNodeNotAvail, UnavailableNodes:node3", False, False),
     ],
 )
@@ -158,6 +217,11 @@ def test_what_a_job_waits_for_that_does_not_come_by_itself(reason: str, held: bo
         hopeless,
     )
     assert not slurm_text.Row("RUNNING", 0, reason).hopeless
+
+
+def test_a_job_whose_reservation_was_deleted_is_alive_and_held() -> None:
+    (row,) = slurm_text.rows("6   RESV_DEL_HOLD   0   Reservation we was deleted  \n").values()
+    assert (row.liveness, row.held, row.hopeless) == (Liveness.ALIVE, True, True)
 
 
 @pytest.mark.parametrize(

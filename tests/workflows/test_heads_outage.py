@@ -128,14 +128,24 @@ def test_a_retry_that_comes_in_an_outage_waits_for_its_end(flow: MakeFlow, tmp_p
     assert site.flow.text("a.trace") == "start\nstart\n"
 
 
-@pytest.mark.parametrize("value", ["'--time=5'", "'unclosed \\''", "lambda wildcards: '--time=5'"])
+@pytest.mark.parametrize(
+    ("resource", "value"),
+    [
+        ("slurm_extra", "'--time=5'"),
+        ("slurm_extra", "'unclosed \\''"),
+        ("slurm_extra", "lambda wildcards: '--time=5'"),
+        ("slurm_partiton", "'long'"),
+        ("tasks", "4"),
+        ("mpi", "'srun'"),
+    ],
+)
 def test_a_resource_that_the_scheduler_could_never_be_told_is_refused_before_anything_is_submitted(
-    flow: MakeFlow, tmp_path: Path, value: str
+    flow: MakeFlow, tmp_path: Path, resource: str, value: str
 ) -> None:
-    site = Site(flow, tmp_path, f"resources: slurm_extra={value}")
+    site = Site(flow, tmp_path, f"resources: {resource}={value}")
     done = site.flow.ckpt(*AWAY)
     assert done.status != 0
-    assert done.lines("rule job, resource slurm_extra"), done.said
+    assert done.lines(f"rule job, resource {resource}"), done.said
     assert "Traceback" not in done.said
     assert site.calls("submit") == []
     assert site.submissions() == []
