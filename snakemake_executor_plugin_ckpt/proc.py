@@ -54,6 +54,17 @@ class Stat:
     start: int
 
 
+def text_of(path: Path) -> str:
+    """What the kernel says there; names in it may be of any bytes, and comm(2) is cut in the midst of a letter.
+
+    Raises
+    ------
+    OSError
+        It cannot be read; the process may be gone.
+    """
+    return os.fsdecode(path.read_bytes())
+
+
 def host_name() -> str:
     """The node's name as the kernel has it."""
     return os.uname().nodename
@@ -73,7 +84,7 @@ def identify(pid: int) -> ProcessId | None:
 def read_stat(pid: int) -> Stat | None:
     """``/proc/PID/stat``, or None when the process is gone."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = text_of(Path(f"/proc/{pid}/stat"))
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name stands in parentheses and may itself hold spaces and parentheses.
@@ -133,7 +144,7 @@ def held(pids: list[int]) -> bool:
 
 def _traced(thread: Path) -> bool | None:
     """Whether a thread has a tracer; None for a zombie."""
-    found = _TRACED.search((thread / "status").read_text())
+    found = _TRACED.search(text_of(thread / "status"))
     assert found is not None
     return None if found["state"] in "ZX" else int(found["tracer"]) != 0
 
@@ -141,7 +152,7 @@ def _traced(thread: Path) -> bool | None:
 def number_inside(pid: int) -> int | None:
     """The number of a process in its own, innermost pid namespace (proc_pid_status(5), NSpid)."""
     try:
-        found = _NUMBERS.search(Path(f"/proc/{pid}/status").read_text())
+        found = _NUMBERS.search(text_of(Path(f"/proc/{pid}/status")))
     except (FileNotFoundError, ProcessLookupError):
         return None
     return int(found[1].split()[-1]) if found else pid
@@ -154,7 +165,7 @@ def resident_bytes(pids: list[int]) -> int:
 
 def _resident_kib(pid: int) -> int:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = text_of(Path(f"/proc/{pid}/status"))
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(int(kib) for kib in _RESIDENT.findall(status))

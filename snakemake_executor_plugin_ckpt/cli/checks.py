@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Probe
 from snakemake_executor_plugin_ckpt.errors import CkptError, EngineError
 from snakemake_executor_plugin_ckpt.segment.bandwidth import write_bandwidth
@@ -223,7 +224,7 @@ def _space(place: Path) -> Check:
 
 
 def _kind(place: Path) -> Check:
-    name, kind = "file system", file_system(place, Path("/proc/self/mountinfo").read_text())
+    name, kind = "file system", file_system(place, proc.text_of(Path("/proc/self/mountinfo")))
     if os.statvfs(place).f_flag & os.ST_NOEXEC:
         remedy = "use a file system that lets scripts run (--state-dir): run.sh is in the job folder"
         return Check(name, "problem", f"{kind}, mounted noexec", remedy, YOU)

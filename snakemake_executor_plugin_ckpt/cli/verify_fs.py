@@ -127,7 +127,7 @@ def _as_seen_here(directory: Path, party: str, report: Report) -> Report:
     unseen = f"the host that holds the trial saw nothing of {party}: {directory} is not the same folder on both"
     return replace(
         report,
-        file_system=file_system(directory, Path("/proc/self/mountinfo").read_text()),
+        file_system=file_system(directory, proc.text_of(Path("/proc/self/mountinfo"))),
         errors=report.errors if party in report.parties else [*report.errors, unseen],
     )
 
@@ -240,7 +240,7 @@ def _report(directory: Path, token: str, seconds: float, found: _Found, able: di
     return Report(
         token=token,
         directory=str(directory),
-        file_system=file_system(directory, Path("/proc/self/mountinfo").read_text()),
+        file_system=file_system(directory, proc.text_of(Path("/proc/self/mountinfo"))),
         seconds=seconds,
         hosts=dict(Counter(one.host for one in counts)),
         parties=found.parties,

@@ -68,6 +68,18 @@ def commit(partial: Path, images: Path, manifest: Manifest, new_pack: str) -> in
     """
     size = manifests.seal(partial, manifest)
     point("image.sealed")
+    try:
+        _put_in_place(partial, images, manifest, new_pack)
+    except OSError:
+        # Its pack may be in place already, and be what fills the disk. What an image needs stays.
+        with suppress(OSError):
+            sweep(images)
+        raise
+    point("image.committed")
+    return size
+
+
+def _put_in_place(partial: Path, images: Path, manifest: Manifest, new_pack: str) -> None:
     if (own := manifest.files.pop(packs.NEW, None)) is not None:
         # Into its place before the manifest that names it: a pack without an image does no harm.
         manifest.packs[new_pack] = own
@@ -80,8 +92,6 @@ def commit(partial: Path, images: Path, manifest: Manifest, new_pack: str) -> in
     partial.rename(path_of(images, manifest.generation))
     point("image.renamed")
     durable.fsync_path(images)
-    point("image.committed")
-    return size
 
 
 def abandon(partial: Path) -> None:

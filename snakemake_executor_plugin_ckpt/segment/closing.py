@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 
 from snakemake_executor_plugin_ckpt.engines.base import Running
+from snakemake_executor_plugin_ckpt.images import generations
 from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE
 from snakemake_executor_plugin_ckpt.segment import patience
 from snakemake_executor_plugin_ckpt.state import durable
@@ -13,13 +15,15 @@ from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Outcome, Segment
 
 
-def exit_status(folder: JobFolder, status: int, until: float) -> int:
+def exit_status(folder: JobFolder, segment: Segment, status: int, until: float) -> int | None:
     """Have the payload's own exit status on the disk; a computation is lost with it.
+
+    None when the segment was declared lost: another one speaks for the job then, and goes on from an image.
 
     Parameters
     ----------
-    folder
-        The job's.
+    folder, segment
+        The job's, and its segment.
     status
         How the payload's first process ended (minus a signal's number).
     until
@@ -31,7 +35,9 @@ def exit_status(folder: JobFolder, status: int, until: float) -> int:
         The disk did not take it until then.
     """
 
-    def write() -> int:
+    def write() -> int | None:
+        if _overruled(folder, segment):
+            return None
         own = folder.exit_status()
         if own is None:
             # The payload's shell was killed, or could not write: the wait status is as good.
@@ -42,11 +48,41 @@ def exit_status(folder: JobFolder, status: int, until: float) -> int:
     return patience.outlast(write, until, "cannot write the exit status")
 
 
-def withdraw(folder: JobFolder, running: Running, until: float) -> None:
+def _overruled(folder: JobFolder, segment: Segment) -> bool:
+    """Whether a segment was declared lost; what its payload wrote as its exit status is taken back."""
+    os.stat(folder.segments_folder)  # an absent disk says nothing
+    if folder.lost(segment.number) is None and not _later(folder, segment):
+        return False
+    _take_back(folder, segment)
+    return True
+
+
+def _later(folder: JobFolder, segment: Segment) -> list[int]:
+    return [number for number in folder.segment_numbers() if number > segment.number]
+
+
+def _take_back(folder: JobFolder, segment: Segment) -> None:
+    """Remove the exit status, unless it is the word of a later segment."""
+    later = _later(folder, segment)
+    if not later or folder.segment(later[-1]).outcome != "finished":
+        folder.exit_file.unlink(missing_ok=True)
+
+
+def newest_image(folder: JobFolder, until: float) -> int:
+    """The number of the newest image, of which there is at least one, as soon as the disk gives it (see `outlast`)."""
+
+    def look() -> int:
+        os.stat(folder.images_folder)
+        return generations.numbers(folder.images_folder)[-1]
+
+    return patience.outlast(look, until, "cannot read the images")
+
+
+def withdraw(folder: JobFolder, segment: Segment, running: Running, until: float) -> None:
     """End a tree whose newest image counts from now on, and not what the tree, or a rest of it, said since."""
     running.kill()
     with suppress(OSError):  # a disk that was gone all the time holds no such word either
-        patience.outlast(lambda: folder.exit_file.unlink(missing_ok=True), until, "cannot withdraw the exit status")
+        patience.outlast(lambda: _take_back(folder, segment), until, "cannot withdraw the exit status")
 
 
 def close(folder: JobFolder, segment: Segment, outcome: Outcome, until: float) -> None:

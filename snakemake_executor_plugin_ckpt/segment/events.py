@@ -40,9 +40,10 @@ class Events:
 
     def __enter__(self) -> Events:
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Before the handlers, which do nothing themselves: what comes between would be lost.
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in _HINTS:
             signal.signal(number, lambda *_: None)
-        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._watch = _watch(self._requests)
         if self._watch is not None:

@@ -15,11 +15,12 @@ from snakemake_executor_plugin_ckpt.images import generations, manifest
 from snakemake_executor_plugin_ckpt.images.manifest import Manifest
 from snakemake_executor_plugin_ckpt.images.node import node_class
 from snakemake_executor_plugin_ckpt.images.outputs import snapshot
-from snakemake_executor_plugin_ckpt.images.outputs.packs import Packer
+from snakemake_executor_plugin_ckpt.images.outputs.packs import FOLDER, Packer
 from snakemake_executor_plugin_ckpt.images.outputs.snapshot import Rewritten, Snapshot
 from snakemake_executor_plugin_ckpt.images.outputs.table import Table
 from snakemake_executor_plugin_ckpt.images.outputs.watched import Watch
 from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.segment import mistakes
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 
@@ -63,6 +64,7 @@ class Saver:
         changed = snapshot.changed_bytes(self.watch, self._base, self.policy.copy_limit)
         return proc.resident_bytes(running.pids()) + changed
 
+    @mistakes.told()
     def save(self, running: Running, stop: bool, limit: float) -> None:
         """Save the payload as the next generation and note it in the segment's record.
 
@@ -101,8 +103,7 @@ class Saver:
         except BaseException as error:
             if isinstance(error, Rewritten):
                 self._careful.update(error.paths)
-            _keep_logs(partial, self.folder.logs_folder, self.segment.number)
-            generations.abandon(partial)
+            self._clear(partial, packer.name)
             raise
         self._note(generation, amount, packer.copied, stats, time.monotonic() - begin)
         self.segment.warnings += [text for text in outputs.warnings if text not in self.segment.warnings]
@@ -132,7 +133,7 @@ class Saver:
                 self._commit(outputs, packer, partial, generation)
 
         if not stop:
-            outputs.survey()
+            outputs.survey(running.pids())
             point("save.surveyed")
         stats = self.engine.save(running, partial / generations.TREE, frozen, stop, limit)
         if not stop:
@@ -152,6 +153,16 @@ class Saver:
         self.segment.bytes = generations.commit(partial, self._images, made, packer.name)
         self._base, self._packs = outputs.table, made.packs
         self.segment.commit = time.monotonic() - begin
+
+    def _clear(self, partial: Path, pack: str) -> None:
+        """Remove what is left of a save that failed, but for the engine's own logs."""
+        logs = _logs(partial)
+        with suppress(OSError):
+            if partial.is_dir():  # not committed: its pack, if that is in its place already, is nobody's
+                (self._images / FOLDER / pack).unlink(missing_ok=True)
+        generations.abandon(partial)
+        # Only now: on a full disk there was no space for them.
+        _keep(logs, self.folder.logs_folder, self.segment.number)
 
     def _manifest(self, generation: int) -> Manifest:
         return Manifest(
@@ -179,7 +190,16 @@ def watch_of(folder: JobFolder, job: Job, policy: Policy) -> Watch:
     return Watch((*job.watched, str(folder.payload_log), str(folder.tmp_folder)), tuple(policy.files))
 
 
-def _keep_logs(partial: Path, logs: Path, number: int) -> None:
-    """An engine's own logs of a save that failed outlive the folder."""
-    for log in (partial / generations.TREE).glob("*.log"):
-        (logs / f"{number:04d}-failed-{log.name}").write_bytes(log.read_bytes())
+def _logs(partial: Path) -> dict[str, bytes]:
+    """An engine's own logs of a save that failed, by their names."""
+    found: dict[str, bytes] = {}
+    with suppress(OSError):  # why the save failed is more than its log
+        for log in (partial / generations.TREE).glob("*.log"):
+            found[log.name] = log.read_bytes()
+    return found
+
+
+def _keep(logs: dict[str, bytes], folder: Path, number: int) -> None:
+    with suppress(OSError):
+        for name, content in logs.items():
+            (folder / f"{number:04d}-failed-{name}").write_bytes(content)

@@ -18,10 +18,10 @@ from pathlib import Path
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Running, load_engine
 from snakemake_executor_plugin_ckpt.errors import EngineError, Halfway, StateError, Unsavable
-from snakemake_executor_plugin_ckpt.images import generations
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE, Allocation, load_scheduler
-from snakemake_executor_plugin_ckpt.segment import beginning, claim, closing, deadline, patience, saving, tree
+from snakemake_executor_plugin_ckpt.segment import beginning, claim, closing, mistakes, patience, saving, tree
+from snakemake_executor_plugin_ckpt.segment.amounts import Amount
 from snakemake_executor_plugin_ckpt.segment.bandwidth import write_bandwidth
 from snakemake_executor_plugin_ckpt.segment.events import Events
 from snakemake_executor_plugin_ckpt.segment.suspending import Suspension
@@ -32,8 +32,6 @@ from snakemake_executor_plugin_ckpt.state.records import Failure, Job, Outcome, 
 
 #: Seconds after the start when the tree is first looked at for things that cannot be saved, then how often.
 _FIRST_LOOK, _LOOK = 5.0, 600.0
-#: Seconds between two looks at how much there is to save; so many times longer than what a look takes.
-_LEAST, _SHARE = 0.5, 500
 #: Seconds for which a newest image that the disk does not give is waited for, before an older one will do.
 _INSIST = 60.0
 #: Waits between two tries of a save that failed, in seconds.
@@ -60,6 +58,8 @@ def run(path: Path) -> int:
         began + patience.BEGINNING,
         "cannot begin the next segment",
     )
+    first = not any(earlier.number > (job.since or 0) for earlier in history)  # as the head has it
+    policy = policy if first else policy.of_later_segments()
     if policy.node_property:
         segment.node["class"] = scheduler.node_class(os.environ, policy.node_property)
     try:
@@ -68,7 +68,7 @@ def run(path: Path) -> int:
             status = _Supervisor(folder, job, policy, engine, segment, history, allocation, events, suspension).run()
             if status != REQUEUE:
                 return status
-            if policy.later and not history:
+            if policy.later and first:
                 return 0  # a requeue would keep the resources of this one: the head submits the next
             # After all else, and while signals are still only events: Slurm sends SIGTERM at once.
             return scheduler.requeue(allocation, began)
@@ -103,8 +103,6 @@ class _Supervisor:
         self.failures = 0
         self.next_try = 0.0
         self.next_look = math.inf
-        self.bytes_to_save = 0
-        self.next_measure = 0.0
 
     # -- from the beginning to the end ---------------------------------------------------------------------------
 
@@ -122,6 +120,7 @@ class _Supervisor:
         except OSError as error:
             return self.failed("error", f"the job could not be begun on {self.segment.host}: {error}")
         self.saver = saving.Saver(self.folder, self.job, self.segment, self.engine, begun.base, begun.bad)
+        self.amount = Amount(self.saver.amount, self.warn)
         self.started = self.last_saved = time.monotonic()
         self.next_look = self.started + _FIRST_LOOK
         self.segment.startup = tree.own_age() - (self.segment.verify or 0) - (self.segment.restore or 0)
@@ -184,7 +183,8 @@ class _Supervisor:
         heard = self.suspension.hear(self.events.signals(), running, self.times)
         if heard.resumed or "park" in requests:
             self.suspension.release(running)
-            self.stop_wanted = self.stop_wanted and not heard.resumed
+        if heard.resumed:
+            self.resumed()
         if self.suspension.held:
             return None
         now = time.monotonic()
@@ -205,6 +205,13 @@ class _Supervisor:
         if (self.save_due or self.stop_wanted) and now >= self.next_try:
             return self.save(running, parked="park" in requests, stop=self.stop_wanted)
         return None
+
+    def resumed(self) -> None:
+        """The wish to save and end is gone, and with it what became of it: the chain would take that for the end."""
+        self.stop_wanted = False
+        if self.segment.failure is not None:
+            self.segment.failure = self.segment.reason = None
+            self.note()
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -228,7 +235,8 @@ class _Supervisor:
                     return code
                 return self.save_failed(running, error, stop)
             self.warn(f"image {self.segment.generation} is good, but then: {error}")
-        self.failures, self.next_try, self.next_measure, self.save_due = 0, 0.0, 0.0, False
+        self.failures, self.next_try, self.save_due = 0, 0.0, False
+        self.amount.forget()
         self.segment.save_given = self.segment.save_amount = None
         self.segment.useful = useful
         assert self.segment.generation is not None
@@ -239,7 +247,7 @@ class _Supervisor:
             self.answered("checkpoint")
             self.note()
             return None
-        closing.withdraw(self.folder, running, self.bound())
+        closing.withdraw(self.folder, self.segment, running, self.bound())
         self.segment.parked = parked or None
         self.close("saved")
         return 0 if parked else REQUEUE
@@ -250,9 +258,7 @@ class _Supervisor:
         If it was to stop the tree, that has been ended, or is now: it is no exit of the job.
         """
         if stop and self.segment.commit is not None and self.segment.generation == before:
-            self.segment.generation = patience.outlast(
-                lambda: _newest(self.folder.images_folder), self.bound(), "cannot read the images"
-            )
+            self.segment.generation = closing.newest_image(self.folder, self.bound())
             self.segment.saves += 1
         return self.segment.generation != before
 
@@ -303,7 +309,7 @@ class _Supervisor:
         dead = sum(not one.alive() for one in before)
         if not dead:
             return None
-        closing.withdraw(self.folder, running, self.bound())
+        closing.withdraw(self.folder, self.segment, running, self.bound())
         reason = f"a save was killed in its midst, and {dead} of the job's processes may have died of it"
         return self.failed("killed", f"{reason}: the job goes back to its newest image")
 
@@ -312,7 +318,12 @@ class _Supervisor:
         self.next_look = time.monotonic() + _LOOK
         if not self.engine.can_save:
             return False
-        findings = self.engine.unsavable(running)
+        try:
+            with mistakes.told():
+                findings = self.engine.unsavable(running)
+        except (EngineError, OSError) as error:
+            findings = []
+            self.warn(f"what cannot be saved could not be looked at: {error}")
         for finding in findings:
             self.warn(f"cannot be saved: {finding}")
         return bool(findings)
@@ -324,7 +335,7 @@ class _Supervisor:
 
     def note(self) -> None:
         """Write the record while the payload runs; a full or absent disk must not end it."""
-        with suppress(OSError):
+        with suppress(OSError, EngineError), mistakes.told():
             self.folder.update(self.segment)
 
     # -- times -------------------------------------------------------------------------------------------------------
@@ -350,22 +361,16 @@ class _Supervisor:
         if period is None or not self.engine.can_save:
             return math.inf
         if period == "auto":
-            period = deadline.auto_period(self.times.expected(self.amount(running)), self.policy.mtbf)
+            period = self.times.auto_period(self.amount(running))
         return self.last_saved + period
-
-    def amount(self, running: Running) -> int:
-        """Bytes that a save would have to handle. To look at many outputs takes time, so it is not done often."""
-        now = time.monotonic()
-        if now >= self.next_measure:
-            self.bytes_to_save = self.saver.amount(running)
-            self.next_measure = now + max(_LEAST, _SHARE * (time.monotonic() - now))
-        return self.bytes_to_save
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 
     def finished(self, status: int) -> int:
         self.segment.useful = time.monotonic() - self.started
-        own = closing.exit_status(self.folder, status, self.bound())
+        own = closing.exit_status(self.folder, self.segment, status, self.bound())
+        if own is None:
+            return FAILED  # declared lost: this is no word of the job, and its images are another's
         self.segment.exit = status if status < 0 else own
         self.segment.failure = self.segment.reason = None
         self.close("finished")
@@ -389,8 +394,3 @@ class _Supervisor:
     def bound(self) -> float:
         """Until when a disk that is gone is waited for: short before anything was computed, else as long as it goes."""
         return patience.bound(self.times.end, self.policy.grace, computed=hasattr(self, "started"))
-
-
-def _newest(images: Path) -> int:
-    os.stat(images)
-    return generations.numbers(images)[-1]

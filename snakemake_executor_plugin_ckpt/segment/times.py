@@ -49,6 +49,10 @@ class Times:
         """How long a save is expected to take, in seconds."""
         return deadline.save_time(self.measured, amount, self.bandwidth)
 
+    def auto_period(self, amount: int) -> float:
+        """Seconds between two saves that lose least to saves and failures together."""
+        return deadline.auto_period(self.expected(amount), self.policy.mtbf)
+
     def reserve(self, amount: int) -> float:
         """Seconds to keep free for a save before the walltime's end."""
         policy = self.policy

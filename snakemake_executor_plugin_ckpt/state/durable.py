@@ -20,7 +20,9 @@ from snakemake_executor_plugin_ckpt.errors import StateError
 
 # The C reader is ten times faster; a libyaml is in every wheel of PyYAML, but a site's own build may lack it.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Dumper: Any = type("_Dumper", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {})
+# A name that is no UTF-8 is a lone surrogate in Python, which YAML knows no word for: it is there to be read only.
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_str(readable(text)))
 
 _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 
@@ -115,8 +117,13 @@ def make_folder(path: Path) -> None:
     fsync_path(path.parent)
 
 
+def readable(text: str) -> str:
+    """A text that any file takes; what is no UTF-8 of a name in it is escaped, so it is that name no more."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def to_yaml(data: Any) -> bytes:
-    """YAML of plain data, in the order given."""
+    """YAML of plain data, in the order given; texts as `readable` has them."""
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return text.encode()
 

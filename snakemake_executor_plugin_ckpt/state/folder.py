@@ -77,7 +77,16 @@ class JobFolder:
             raise StateError(f"{self.job_file}: {error}") from error
 
     def write_job(self, job: Job) -> None:
-        """Write what the job is."""
+        """Write what the job is.
+
+        Raises
+        ------
+        StateError
+            A path in it is no UTF-8, and would be another one when it is read.
+        """
+        for path in (job.workdir, *job.watched, *job.policy.get("files", [])):
+            if path != durable.readable(path):
+                raise StateError(f"{durable.readable(path)} cannot be kept in a record: its name is no UTF-8")
         durable.replace(self.job_file, durable.to_yaml(job.to_dict()))
 
     def exit_status(self) -> int | None:
@@ -129,7 +138,7 @@ class JobFolder:
     def lost(self, number: int) -> str | None:
         """Why a segment was declared lost, or None."""
         try:
-            return self._lost_file(number).read_text().strip()
+            return self._lost_file(number).read_text(errors="replace").strip()
         except FileNotFoundError:
             return None
 

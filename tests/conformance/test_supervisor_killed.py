@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from helpers.chains import Chain
-from helpers.counting import WATCHED, assert_as_one_run, count
+from helpers.counting import WATCHED, assert_as_one_run, count, journal
 from helpers.jobs import LocalJob, local_job
 from helpers.saboteurs import PLACE
 from helpers.waiting import wait_for, wait_for_text
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.criu import locate
+from snakemake_executor_plugin_ckpt.images import generations
 
 pytestmark = pytest.mark.criu
 
@@ -166,21 +169,53 @@ def test_a_criu_that_is_killed_in_mid_restore_is_run_again_in_the_next_segment(t
 
 
 def test_a_node_that_is_gone_with_all_on_it_costs_no_more_than_a_period(tmp_path: Path) -> None:
-    with local_job(tmp_path, count(), WATCHED, period=0.5) as job:
+    lines, period, slack = 115, 0.8, 1.2
+    command = count(lines, 0.07).replace("sleep", "date +%s.%N >> times; sleep")
+    with local_job(tmp_path, command, WATCHED, period=period) as job:
         chain = Chain(job)
-        chain.until(lambda: job.folder.segment_numbers() and job.folder.segment(1).saves >= 2)
+        chain.round()
+        took: dict[int, float] = {}
+
+        def due() -> bool:
+            """Whether it has run, in its own time, for far longer than what may be lost."""
+            written = times(job)
+            if not written:
+                return False
+            segment = job.folder.segment(1)
+            took.update({segment.generation or 0: segment.took or 0.0})
+            return written[-1] - written[0] > 3 * (period + slack) and between_saves(job)
+
+        wait_for(due, "the moment to die in")
         first = job.running_segment()
         keeper = proc.read_stat(first.pid)
         assert keeper is not None
+        killed = time.time()
         for pid in (keeper.parent, first.pid, init_of(job)):
             with suppress(ProcessLookupError):  # each of them takes the next along
                 os.kill(pid, signal.SIGKILL)
-        reached = len(job.said().split())
+        newest = generations.numbers(job.folder.images_folder)[-1]
+        before = times(job)
         chain.end()
         first, second = job.folder.segments()
         assert (first.outcome, second.outcome) == ("running", "finished")
         assert "ended without an outcome" in (job.folder.lost(1) or "")
-        assert second.restored_from in first.images
-        saved = first.images[second.restored_from or 0]
-        assert reached * 0.05 - saved < 5.0, "more than the period was lost"
-        assert_as_one_run(job)
+        assert second.restored_from == newest
+        most = max(took.values()) + period + slack
+        again = journal(job)[1][0]
+        assert 0 < killed - before[again - 1] < most, "more than the period was lost"
+        apart = [later - earlier for earlier, later in itertools.pairwise([0.0, *first.images.values()])]
+        assert max(apart) < most, "more than the period would have been lost a moment before"
+        assert_as_one_run(job, lines)
+
+
+def times(job: LocalJob) -> list[float]:
+    """When each line was written (Unix time, s)."""
+    path = job.work / "times"
+    return [float(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def between_saves(job: LocalJob) -> bool:
+    """Whether something was computed since the last save, and none is under way, whose time would be unknown."""
+    images = job.folder.images_folder
+    newest = generations.path_of(images, generations.numbers(images)[-1])
+    return time.time() - newest.stat().st_mtime > 0.3 and not list(images.glob(".*"))

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.chains import Chain
 from helpers.jobs import PLAIN, PYTHON, LocalJob, local_job
+from helpers.mistaken import PLACE as MISTAKEN
 from helpers.saboteurs import PLACE
 from helpers.waiting import processes_with, wait_for, wait_for_text
 
@@ -95,6 +97,30 @@ def test_what_cannot_be_saved_stands_still_until_it_is_resumed(tmp_path: Path, e
         os.kill(first.pid, signal.SIGCONT)
         (segment,) = job.wait()
         assert (segment.outcome, segment.exit) == ("finished", 7)
+
+
+def test_a_save_that_failed_before_a_resume_is_no_reason_to_give_up_when_the_node_dies_later(tmp_path: Path) -> None:
+    marker, unsavable = f"ckpt-test-{os.getpid()}-{time.monotonic_ns()}", tmp_path / "unsavable"
+    command = f"MARK={marker} sh -c 'echo up; until [ -e go ]; do sleep 0.02; done; exit 7'"
+    options = {"unsavable": str(unsavable)}
+    with local_job(tmp_path, command, engine_place=f"{MISTAKEN}Moody", engine_options=options) as job:
+        chain = Chain(job)
+        chain.round()
+        wait_for_text(job.folder.payload_log, "up")
+        job.folder.request("checkpoint")
+        wait_for(lambda: "checkpoint" not in job.folder.requests(), "the save")
+        unsavable.touch()
+        suspend(job)
+        wait_for(lambda: states(marker) == {"T"}, "a payload that stands still")
+        wait_for(lambda: job.folder.segment(1).failure == "unsavable", "the record")
+        first = job.running_segment().pid
+        os.kill(first, signal.SIGCONT)
+        wait_for(lambda: job.folder.segment(1).failure is None, "a record that says no more of it")
+        assert job.folder.segment(1).reason is None
+        os.kill(first, signal.SIGKILL)
+        (job.work / "go").touch()
+        assert chain.end().reason == "the job ended with exit status 7"
+        assert [one.restored_from for one in job.folder.segments()] == [None, 1]
 
 
 def test_a_job_that_stands_still_can_be_cancelled(tmp_path: Path) -> None:

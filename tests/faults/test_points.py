@@ -94,7 +94,7 @@ def _strike(base: Path, expected: Result, point: str, action: str, reached: int)
 
 def _chain(base: Path, fault: str) -> tuple[Plan, Outcome]:
     name = "".join(letter if letter.isalnum() else "-" for letter in fault)
-    plan = Plan(base / name, _ANIMAL, {"period": 0.6}, stay=1.0, victims=(1,), fault=fault)
+    plan = Plan(base / name, _ANIMAL, {"period": 0.6}, stay=1.0, victims=(1, 3), fault=fault)
     return plan, run_trial(plan)
 
 

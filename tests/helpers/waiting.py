@@ -39,7 +39,7 @@ def processes_with(marker: str) -> list[int]:
             continue
         try:
             text = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            state = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
         except OSError:
             continue
         if marker.encode() in text and state not in "ZX":

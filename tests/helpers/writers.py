@@ -99,7 +99,7 @@ class Place:
         always = [str(self.work / name) for name in careful]
         with Snapshot(watch, base, packer, self.limit, always) as snapshot:
             if survey:
-                snapshot.survey()
+                snapshot.survey(writer.pid for writer in self.writers)
             before()
             snapshot.freeze([writer.pid for writer in self.writers])
             snapshot.table.write(partial)

@@ -305,6 +305,28 @@ def test_a_full_disk_at_the_seal_makes_no_image(images: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
+    ("module", "step", "left"),
+    [(manifest, "write", [1, 2]), (Path, "rename", [1, 2]), (durable, "fsync_path", [1, 2, 3])],
+    ids=["no manifest", "no name", "named"],
+)
+def test_a_commit_that_failed_leaves_no_pack_that_no_image_needs(
+    images: Path, monkeypatch: pytest.MonkeyPatch, module: object, step: str, left: list[int]
+) -> None:
+    real = getattr(module, step)
+
+    def full(path: Path, *more: object) -> object:
+        if step == "write" or (step == "rename" and path.name == ".0003.partial") or path == images:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *more)
+
+    monkeypatch.setattr(module, step, full)
+    with pytest.raises(OSError, match="No space"):
+        make(images, 3)
+    assert generations.numbers(images) == left
+    assert sorted(os.listdir(images / packs.FOLDER)) == [pack_name(number) for number in left]
+
+
+@pytest.mark.parametrize(
     ("keep", "left"), [(1, [4]), (2, [3, 4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4]), (0, [4]), (-1, [4])]
 )
 def test_retiring_keeps_the_newest_and_never_removes_the_last(images: Path, keep: int, left: list[int]) -> None:

@@ -7,11 +7,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from helpers.writers import Place
 
 from snakemake_executor_plugin_ckpt.errors import ImageRefused
+from snakemake_executor_plugin_ckpt.images.outputs import rollback
 
 
 def test_an_untouched_file_is_left_alone(place: Place) -> None:
@@ -169,26 +171,6 @@ def test_a_temporary_file_that_was_renamed_into_place_gets_its_name_back(place: 
     assert place.content() == {"out.part": b"half"}
 
 
-def test_a_file_that_took_the_place_of_another_is_not_written_into(place: Place) -> None:
-    (place.work / "out").write_bytes(b"text")
-    place.save("out")
-    (place.work / "precious").write_bytes(b"PRECIOUS")
-    (place.work / "out").unlink()
-    os.link(place.work / "precious", place.work / "out")
-    place.rollback()
-    assert place.content() == {"out": b"text", "precious": b"PRECIOUS"}
-
-
-def test_other_names_of_a_file_go_on_to_mean_it(place: Place) -> None:
-    (place.work / "out").write_bytes(b"text")
-    os.link(place.work / "out", place.work / "other")
-    place.save("out")
-    with open(place.work / "out", "r+b") as file:
-        file.write(b"T")
-    place.rollback()
-    assert place.content() == {"out": b"text", "other": b"text"}
-
-
 def test_the_private_folder_of_a_shadow_rule_is_watched_with_all_in_it(place: Place) -> None:
     private = place.work / ".snakemake" / "shadow" / "tmp123"
     (private / "deep").mkdir(parents=True)
@@ -239,21 +221,26 @@ def test_a_refusal_leaves_everything_as_it_was(place: Place) -> None:
     assert place.content() == before
 
 
-def test_a_rollback_that_was_cut_off_is_finished_by_the_next(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("module", "step"), [(os, "utime"), (rollback, "point")], ids=["in a file", "between two files"]
+)
+def test_a_rollback_that_was_cut_off_is_finished_by_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
+) -> None:
     for name in ("a", "b", "c"):
         (place.work / name).write_bytes(name.encode())
     place.save("a", "b", "c")
     for name in ("a", "b", "c"):
         (place.work / name).write_bytes(b"changed")
-    real, calls = os.utime, []
+    real, calls = getattr(module, step), []
 
-    def fails_once(path: Path, ns: tuple[int, int]) -> None:
-        calls.append(path)
+    def fails_once(*what: object, **how: object) -> None:
+        calls.append(what)
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        real(path, ns=ns)
+        real(*what, **how)
 
-    monkeypatch.setattr(os, "utime", fails_once)
+    monkeypatch.setattr(module, step, fails_once)
     with pytest.raises(OSError, match="No space"):
         place.rollback()
     place.rollback()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+import pytest
 from helpers.writers import Place
 
 
@@ -93,3 +94,41 @@ def test_links_in_a_circle_are_links(place: Place) -> None:
     (place.work / "a").unlink()
     place.rollback()
     assert os.readlink(place.work / "a") == "b"
+
+
+@pytest.mark.parametrize("saved", [b"text", b"PRE", b"", b"PRECIOUS"], ids=["other", "its begin", "empty", "same"])
+@pytest.mark.parametrize("held", [False, True], ids=["closed", "open"])
+def test_a_file_that_took_the_place_of_another_is_not_written_into(place: Place, saved: bytes, held: bool) -> None:
+    out, precious = place.work / "out", place.work / "precious"
+    out.write_bytes(saved)
+    os.utime(out, ns=(1, 1))
+    if held:
+        place.writer("out", "ab")
+    place.save("out")
+    mode = out.stat().st_mode
+    precious.write_bytes(b"PRECIOUS")
+    precious.chmod(0o440)
+    before = precious.stat()
+    out.unlink()
+    os.link(precious, out)
+    place.rollback()
+    assert place.content() == {"out": saved, "precious": b"PRECIOUS"}
+    after = precious.stat()
+    assert (after.st_mode, after.st_mtime_ns, after.st_nlink) == (before.st_mode, before.st_mtime_ns, 1)
+    assert (out.stat().st_mode, out.stat().st_mtime_ns) == (mode, 1)
+    assert place.rollback() == []
+
+
+@pytest.mark.parametrize("text", [b"text and more", b"te", b"", b"TEXT", b"text"])
+def test_other_names_of_a_file_go_on_to_mean_it(place: Place, text: bytes) -> None:
+    out, other = place.work / "out", place.work / "other"
+    out.write_bytes(b"text")
+    os.link(out, other)
+    place.save("out")
+    before = out.stat()
+    out.write_bytes(text)
+    out.chmod(0o400)
+    place.rollback()
+    assert place.content() == {"out": b"text", "other": b"text"}
+    assert out.samefile(other)
+    assert (out.stat().st_mode, out.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)

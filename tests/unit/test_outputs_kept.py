@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from snakemake_executor_plugin_ckpt.images import generations
 from snakemake_executor_plugin_ckpt.images.outputs import packs, snapshot
 from snakemake_executor_plugin_ckpt.images.outputs.packs import PIECE
 from snakemake_executor_plugin_ckpt.images.outputs.snapshot import LARGE, Rewritten
+from snakemake_executor_plugin_ckpt.state import durable
 
 MANY = LARGE + 12345
 
@@ -167,6 +169,54 @@ def test_what_happens_between_survey_and_freeze_is_in_the_image(place: Place) ->
         (place.work / name).write_bytes(b"later")
     place.rollback()
     assert place.content() == frozen
+
+
+@pytest.mark.usefixtures("no_fsync")
+def test_a_file_that_was_still_mapped_in_the_survey_is_read_again_in_the_freeze(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second write into a page that is not on the disk yet moves no time."""
+    out = place.work / "out"
+    out.write_bytes(bytes(1 << 16))
+    writer = place.writer("out", "r+b")
+    writer.does("m = mmap.mmap(f.fileno(), 0); f.close(); m[:5] = b'first'")
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() + 10)
+    place.save("out", survey=True, before=lambda: writer.does("m[:5] = b'later'; m.close()"))
+    frozen = place.content()
+    out.unlink()
+    place.rollback()
+    assert place.content() == frozen
+
+
+def test_what_only_the_survey_read_is_on_the_disk_before_the_freeze_and_what_the_freeze_read_after_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may keep a file's new times and lose its new content; a rollback trusts the times."""
+    out = place.work / "out"
+    out.write_bytes(b"text")
+    steps: list[str] = []
+
+    def noted(step: str, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            if step != "sync" or arguments == (out,):
+                steps.append(step)
+            return real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(durable, "fsync_path", noted("sync", durable.fsync_path))
+    monkeypatch.setattr(packs, "read_full", noted("read", packs.read_full))
+
+    def save(before: Callable[..., object]) -> list[str]:
+        steps.clear()
+        place.save("out", survey=True, before=noted("freeze", before), after=noted("thaw", lambda: None))
+        return steps
+
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() + 10)
+    assert save(lambda: None) == ["sync", "read", "freeze", "thaw"]
+    assert save(lambda: None) == ["freeze", "thaw"]
+    overwrite(out, 0, b"T")
+    assert save(lambda: overwrite(out, 0, b"t")) == ["sync", "read", "freeze", "read", "thaw", "sync"]
 
 
 def test_of_a_large_file_that_grows_only_the_new_end_is_read_in_the_freeze(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from helpers.jobs import a_segment
@@ -61,6 +62,18 @@ def test_a_clock_that_is_hours_wrong_leaves_the_walltime(hours: float) -> None:
     wrong = times(left=1000 + 3600 * hours)
     assert wrong.end - time.monotonic() == pytest.approx(1000.0, abs=1.0)
     assert wrong.too_short() is None
+
+
+def test_a_later_segment_may_be_longer_than_the_first_one() -> None:
+    longer = replace(POLICY, later={"runtime": "60"})
+    assert Times(longer.of_later_segments(), time.time() + 3600.0, [cut(1, 1.0)]).left == pytest.approx(3600.0, abs=1)
+    assert Times(longer, time.time() + 3600.0, []).left == 1000.0, "of the first one that is the clock's mistake"
+
+
+def test_saves_are_as_far_apart_as_their_cost_and_the_nodes_deaths_make_it_worth() -> None:
+    ours = Times(Policy(mtbf=200.0), None, [a_segment(amount=1 << 20, took=1.0)])
+    assert ours.auto_period(1 << 20) == pytest.approx(math.sqrt(2 * 200.0) - 1)
+    assert ours.auto_period(1 << 30) == 200.0
 
 
 def test_a_job_without_walltime_has_no_deadline() -> None:

@@ -64,7 +64,7 @@ def _memfd(path: str) -> str:
 
 def _maps(pid: int) -> list[tuple[str, str]]:
     """Of each mapping: ``s`` (shared) or ``p``, and the path."""
-    return _MAP.findall(Path(f"/proc/{pid}/maps").read_text())
+    return _MAP.findall(proc.text_of(Path(f"/proc/{pid}/maps")))
 
 
 def _who(pids: list[int]) -> str:
@@ -93,9 +93,8 @@ def _of_process(pid: int, first: int, way: Way, sockets: set[str]) -> Iterator[s
 
 
 def _of_status(pid: int, way: Way) -> Iterator[str]:
-    status = dict(
-        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
-    )
+    lines = proc.text_of(Path(f"/proc/{pid}/status")).split("\n")
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     if status.get("TracerPid", "0") != "0":
         yield f"is traced by process {status['TracerPid']} (a debugger or strace); end the tracer"
     if status.get("Seccomp", "0") == "2" and way != "root":
@@ -137,7 +136,7 @@ def _watches(pid: int) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return proc.text_of(path)
     except OSError:
         return ""
 

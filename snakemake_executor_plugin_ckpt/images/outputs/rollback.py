@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt.errors import ImageRefused
+from snakemake_executor_plugin_ckpt.faults import point
 from snakemake_executor_plugin_ckpt.images.outputs import packs, watched
 from snakemake_executor_plugin_ckpt.images.outputs.snapshot import ends_of
 from snakemake_executor_plugin_ckpt.images.outputs.table import NAME, Entry, Extent, Stamp, Table
@@ -65,6 +66,7 @@ class Plan:
         """
         for change in self.changes:
             _apply(self.images, change)
+            point("rollback.changed")
 
 
 def plan(image: Path) -> Plan:
@@ -139,14 +141,16 @@ def _rewrite(entry: Entry, now: os.stat_result) -> Change | None:
     with open(entry.path, "rb", buffering=0) as file:
         pieces = tuple(packs.differing(file, extents))
     size = sum(extent.size for extent in extents)
-    # A file that took this one's place may be another's too (a hard link): it is not written into.
-    anew = bool(pieces) and now.st_ino != entry.stamp.inode
-    if not pieces and now.st_size == size:
-        as_it_was = (stat.S_IMODE(now.st_mode), now.st_mtime_ns) == (entry.mode, entry.stamp.mtime_ns)
-        return None if as_it_was else Change(entry, "")
+    same = not pieces and now.st_size == size
+    if same and (stat.S_IMODE(now.st_mode), now.st_mtime_ns) == (entry.mode, entry.stamp.mtime_ns):
+        return None
+    if now.st_ino != entry.stamp.inode:
+        # A file that took this one's place may be another's too (a hard link): nothing of it is changed. The tree
+        # has none such open: what it had open at the save was the file that is on record.
+        return Change(entry, "" if same else "was replaced after the save, put back", _all(entry), anew=True)
     if not pieces:
-        return Change(entry, f"cut from {now.st_size} to {size} bytes")
-    return Change(entry, "was changed after the save, put back", _all(entry) if anew else pieces, anew)
+        return Change(entry, "" if same else f"cut from {now.st_size} to {size} bytes")
+    return Change(entry, "was changed after the save, put back", pieces)
 
 
 def _cut(entry: Entry, now: os.stat_result) -> Change | None:

@@ -3,7 +3,7 @@
 Three steps, so that the tree stands still only briefly:
 
 ``survey``
-    While it runs: everything that changed since the image before is read, and kept.
+    While it runs: everything that changed since the image before is read, kept, and had on the disk.
 ``freeze``
     While it stands still: only what changed since the survey is read again. Of a large file that only grew, the new
     end is read and the rest is taken to be what it was a moment ago;
@@ -95,15 +95,16 @@ class Snapshot:
         self._open.close()
         self._packer.close()
 
-    def survey(self) -> None:
-        """Read, while the tree runs, what changed since the image before."""
+    def survey(self, pids: Iterable[int]) -> None:
+        """Read, while the tree runs, what changed since the image before, and have it on the disk."""
+        openers = watched.opened(pids)
         self._surveyed = Table()
         for path in set(self._watch.expand()):
             with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # it may come and go
                 found = os.lstat(path)
                 if stat.S_ISREG(found.st_mode) and found.st_size <= self._limit:
-                    entry = self._file(path, found, Openers(), self._base.entries.get(path))
-                    self._surveyed.entries[path] = entry
+                    opener, before = openers.get(path, Openers()), self._base.entries.get(path)
+                    self._surveyed.entries[path] = self._file(path, found, opener, before, runs=True)
         self._read.clear()
 
     def freeze(self, pids: Iterable[int]) -> None:
@@ -135,8 +136,7 @@ class Snapshot:
         if wrong:
             raise Rewritten(wrong)
         for path in self._read:
-            with suppress(OSError):  # a file that is gone by now is in the image
-                durable.fsync_path(Path(path))
+            _sync(path)
 
     # -- one path ------------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class Snapshot:
             return self._grown(path, found, surveyed.extents)
         return self._file(path, found, opener, surveyed)
 
-    def _file(self, path: str, found: os.stat_result, opener: Openers, base: Entry | None) -> Entry:
+    def _file(self, path: str, found: os.stat_result, opener: Openers, base: Entry | None, runs: bool = False) -> Entry:
         """A file as it is now, of which only that is read and written that may differ from the base."""
         entry = _plain(path, found)
         entry.mapped = opener.mapped
@@ -188,6 +188,10 @@ class Snapshot:
         if same and self._packer.kept(old):
             entry.extents = old
             return entry
+        if runs:
+            # After its times were taken: should they still be the same in the freeze, all that was read is on the disk.
+            # And before it is read: its pages are clean, so that the next write through a mapping shows in its times.
+            _sync(path)
         try:
             with open(path, "rb", buffering=0) as file:
                 entry.extents = self._packer.pack(file, old, found.st_size)
@@ -230,6 +234,12 @@ class Snapshot:
 def _plain(path: str, found: os.stat_result) -> Entry:
     fresh = max(found.st_mtime, found.st_ctime) > time.time() - _SETTLED
     return Entry(path, "file", stat.S_IMODE(found.st_mode), Stamp.of(found), fresh=fresh)
+
+
+def _sync(path: str) -> None:
+    """Have a file on the disk: at a restore its times are taken as proof of its content, also after a power cut."""
+    with suppress(OSError):  # a file that is gone by now is in the image
+        durable.fsync_path(Path(path))
 
 
 def ends_of(path: str, size: int) -> list[str]:

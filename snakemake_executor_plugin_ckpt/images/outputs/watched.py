@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from snakemake_executor_plugin_ckpt import proc
+
 _NOT_OURS = ("/proc/", "/sys/", "/dev/")
 #: What an NFS client makes of an open file that was removed; it goes by itself (nfs(5), "silly rename").
 _SILLY = ".nfs"
@@ -127,7 +129,7 @@ def opened(pids: Iterable[int]) -> dict[str, Openers]:
             for number in os.listdir(f"/proc/{pid}/fd"):
                 with suppress(OSError):
                     _add_descriptor(found, pid, number)
-            for path in set(_MAPPED.findall(Path(f"/proc/{pid}/maps").read_text())):
+            for path in set(_MAPPED.findall(proc.text_of(Path(f"/proc/{pid}/maps")))):
                 if _is_ours(path) and os.path.isfile(path):
                     opener = found.setdefault(path, Openers())
                     opener.written = opener.mapped = True
