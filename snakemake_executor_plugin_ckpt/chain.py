@@ -71,7 +71,8 @@ def decide(
         The payload's own, or None.
     batch_job
         What the scheduler says of the last submitted batch job; None when none was submitted (or it is known to
-        be over).
+        be over, or was submitted to another scheduler). One that is UNKNOWN is waited for without end, since a second
+        payload would ruin both; that it takes long is told by `head.asking`.
     unstarted
         Batch jobs submitted since the last segment that is on record.
     policy

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -19,11 +17,13 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_ckpt.chain import Step
-from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError, NoAnswer
-from snakemake_executor_plugin_ckpt.head import interrupt, narrate, preflight, snakejob
+from snakemake_executor_plugin_ckpt.errors import BadSetting, CkptError, NoAnswer, StateError
+from snakemake_executor_plugin_ckpt.head import chains, interrupt, narrate, preflight, snakejob
 from snakemake_executor_plugin_ckpt.head.asking import Asker
 from snakemake_executor_plugin_ckpt.head.others import check_files
+from snakemake_executor_plugin_ckpt.head.refusing import set_aside, stop_writing
 from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
+from snakemake_executor_plugin_ckpt.head.trouble import Trouble
 from snakemake_executor_plugin_ckpt.head.watched import WatchedJob, stop
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, load_scheduler
@@ -38,8 +38,6 @@ _LOCAL_ROUND, _SHARED_ROUND = 0.5, 5.0
 _STOP_LIMIT = 120.0
 #: Seconds after Ctrl-C that a submission under way has to come to its end.
 _LAST_STEP = 3.0
-#: Rounds of trouble (a full, absent or slow disk, a scheduler that does not answer) between two messages of it.
-_SAY_EVERY = 30
 #: A rule's `retries` are for the head, which asks for other resources with each attempt; but the in-job Snakemake
 #: would make them too (slurm plugin's issue 284: --retries 0 does not hold for them, and this does).
 _NO_RETRIES_INSIDE = "--preemptible-rules --preemptible-retries 0"
@@ -55,10 +53,10 @@ class Executor(RemoteExecutor):
         settings = workflow.executor_settings or ExecutorSettings()
         self._workdir = os.getcwd()
         self._watched: dict[str, WatchedJob] = {}
-        self._makers: dict[str, Path] | None = None
+        self._earlier: chains.Survey | None = None
         self._narrator = narrate.Narrator(logger)
         self._on_interrupt = settings.on_interrupt
-        self._trouble = 0
+        self._trouble = Trouble(logger)
         self._ending = False
         self._step_lock = threading.Lock()
         try:
@@ -72,7 +70,7 @@ class Executor(RemoteExecutor):
                 preflight.check_resources(rule, policy, self._scheduler)
             preflight.check(self._base, self._scheduler)
             self._lease = preflight.lease(self._state_dir, self._workdir, logger.warning)
-        except CkptError as error:
+        except (CkptError, OSError) as error:
             raise WorkflowError(str(error)) from None
         super().__init__(workflow, logger)
         self.next_seconds_between_status_checks = _SHARED_ROUND if self._scheduler.shared else _LOCAL_ROUND
@@ -92,10 +90,10 @@ class Executor(RemoteExecutor):
             self._wait_for_scheduler(error)
         except (CkptError, OSError) as error:
             if watched is None or watched.can_be_refused():
-                self._forget(watched)
+                self._forget(watched.job.key if watched else None)
                 self._refuse(job, error)
                 return
-            self._tell_trouble(watched, error)  # to watch it needs no answer now
+            self._tell_trouble(watched.job.key, error)  # to watch it needs no answer now
         key = watched.job.key if watched else None  # None: see _open_late
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=external, aux={"key": key}))
 
@@ -105,13 +103,14 @@ class Executor(RemoteExecutor):
             return False
         try:
             watched = self._open(info.job)
-            self._watched[watched.job.key] = watched
-            info.aux["key"] = watched.job.key
-        except NoAnswer as error:
-            self._wait_for_scheduler(error)
+        except NoAnswer:
+            raise
         except (CkptError, OSError) as error:
-            self._fail(info, error, self._stop_writing(info.job, error))
+            self._keep_outputs(self._stop_writing(info.job, error), info.job, str(error))
+            self._fail(info, error)
             return True
+        self._watched[watched.job.key] = watched
+        info.aux["key"] = watched.job.key
         return False
 
     def _take_up(self, watched: WatchedJob) -> None:
@@ -127,44 +126,29 @@ class Executor(RemoteExecutor):
 
     def _refuse(self, job: JobExecutorInterface, error: CkptError | OSError) -> None:
         """Fail a job before it is registered: the one way to fail it alone. Nothing of its chain is lost."""
-        chains = self._stop_writing(job, error)
+        made = self._stop_writing(job, error)
+        try:
+            self._keep_outputs(made, job, str(error))
+        except StateError as trouble:  # later, as one of which nothing could be known when it came
+            self._tell_trouble(snakejob.name_of(job), trouble)
+            self.report_job_submission(SubmittedJobInfo(job, aux={"key": None}))
+            return
         info = SubmittedJobInfo(job)
         self.report_job_submission(info, register_job=False)
         self._take_out(info)
-        self._fail(info, error, chains)
+        self._fail(info, error)
 
-    def _fail(self, info: SubmittedJobInfo, error: CkptError | OSError, chains: list[WatchedJob]) -> None:
+    def _fail(self, info: SubmittedJobInfo, error: CkptError | OSError) -> None:
         if isinstance(error, BadSetting):
             snakejob.give_up(info.job)
-        with suppress(OSError):
-            for watched in chains:
-                self._keep_outputs(watched, info.job)
         self._report(info, f"{error} ")
 
     def _stop_writing(self, job: JobExecutorInterface, error: CkptError | OSError) -> list[WatchedJob]:
-        """Have what an earlier head left running saved, as Snakemake is about to remove what it writes; the chains.
+        return stop_writing(job, error, self._scheduler, self._workdir, self.logger)
 
-        Raises
-        ------
-        WorkflowError
-            Something goes on, or may. Only an end of the whole run leaves its outputs alone then.
-        """
-        try:
-            makers = preflight.unfinished(self._state_dir, self._workdir)
-            paths = {makers[file] for file in snakejob.watched_of(job, self._workdir) if file in makers}
-            chains = [WatchedJob(folder, self._scheduler) for folder in map(JobFolder, sorted(paths))]
-            chains = [watched for watched in chains if watched.folder.exit_status() in (None, 0)]
-            if running := [watched for watched in chains if not watched.settled()]:
-                interrupt.park(running, self.logger)
-            if all(watched.settled() for watched in running):
-                return chains
-        except (CkptError, OSError) as trouble:
-            raise WorkflowError(f"{error} (and whether the job runs cannot be seen: {trouble})") from None
-        raise WorkflowError(f"{error} (and the job runs on: see {running[0].folder.path})") from None
-
-    def _keep_outputs(self, watched: WatchedJob, job: JobExecutorInterface) -> None:
+    def _keep_outputs(self, made: list[WatchedJob], job: JobExecutorInterface, why: str) -> None:
         if not self.workflow.execution_settings.keep_incomplete:
-            watched.set_aside(snakejob.outputs_of(job, self._workdir))
+            set_aside(made, snakejob.outputs_of(job, self._workdir), why)
 
     def _open(self, job: JobExecutorInterface) -> WatchedJob:
         """The job's folder: the one of an unfinished chain with the same code and inputs, else begun anew."""
@@ -215,10 +199,9 @@ class Executor(RemoteExecutor):
 
         A chain that makes the same files and cannot be gone on with is ended: two would write at once.
         """
-        if self._makers is None:
-            self._makers = preflight.unfinished(self._state_dir, self._workdir)
         files, attached, ended = snakejob.watched_of(job, self._workdir), None, []
-        for path in {self._makers[file] for file in files if file in self._makers and self._makers[file].name != key}:
+        makers = self._survey().known(key, files, snakejob.group_of(job))
+        for path in {makers[file] for file in files if file in makers and makers[file].name != key}:
             folder = JobFolder(path)
             with folder.lock():
                 old = folder.job()
@@ -237,6 +220,13 @@ class Executor(RemoteExecutor):
                 self._narrator.stale(watched.job)
         return attached
 
+    def _survey(self) -> chains.Survey:
+        if self._earlier is None:
+            self._earlier = chains.survey(self._state_dir, self._workdir)
+            if text := self._earlier.passed_over():
+                self.logger.warning(f"ckpt: {text}")
+        return self._earlier
+
     def _goes_on(self, folder: JobFolder, old: Job, unchanged: bool, job: JobExecutorInterface) -> bool:
         if not unchanged or old.acknowledged:
             return False
@@ -247,30 +237,13 @@ class Executor(RemoteExecutor):
         return status == 0 and snakejob.outputs_exist(job, self._workdir)
 
     def _begin(
-        self,
-        folder: JobFolder,
-        key: str,
-        job: JobExecutorInterface,
-        policy: Policy,
-        fingerprint: str,
-        old: Job | None,
+        self, folder: JobFolder, key: str, job: JobExecutorInterface, policy: Policy, fingerprint: str, old: Job | None
     ) -> None:
         # A job file and scripts of two attempts are never found together: without run.sh it is no chain to go on with.
         folder.run_script.unlink(missing_ok=True)
         durable.fsync_path(folder.path)
-        folder.begin_attempt(
-            Job(
-                key=key,
-                rule=snakejob.name_of(job),
-                wildcards=", ".join(f"{name}={value}" for name, value in snakejob.wildcards_of(job).items()),
-                workdir=self._workdir,
-                attempt=old.attempt + 1 if old else 1,
-                fingerprint=fingerprint,
-                created=time.time(),
-                policy=policy.to_dict(),
-                watched=snakejob.watched_of(job, self._workdir),
-            )
-        )
+        attempt = old.attempt + 1 if old else 1
+        folder.begin_attempt(snakejob.record_of(job, key, self._workdir, policy, fingerprint, attempt))
         write_scripts(folder, self._workdir, self.format_job_exec(job))
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
@@ -296,60 +269,77 @@ class Executor(RemoteExecutor):
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Look at all jobs once; one question to the scheduler for all of them."""
         self._made.wait()
-        # Two jobs can be parts of one chain, of a group that was larger: see _regrouped.
         infos = [info for info in active_jobs if info.aux]
-        watched = {key: self._watched[key] for key in (info.aux["key"] for info in infos) if key}
         async with self.status_rate_limiter:
-            known = self._asker.liveness(list(watched.values()))
-        self._narrator.waits_in_vain(watched.values(), self._asker.held)
+            known = self._ask(dict.fromkeys(info.aux["key"] for info in infos))
         for info in infos:
             # A job that is being parked must not get a next segment in the same moment.
             with self._step_lock:
-                over = not self._ending and self._advance(watched.get(info.aux["key"]), info, known)
+                over = not self._ending and self._turn(info, known)
             if not over:
                 yield info
         if not self._asker.outage.failing:
             self._narrator.answers(self._scheduler.name)
 
-    def _advance(self, watched: WatchedJob | None, info: SubmittedJobInfo, known: dict[str, Liveness]) -> bool:
-        """Do the next step of a job; whether it is over."""
-        if watched is None:
-            return self._open_late(info)
+    def _ask(self, keys: Iterable[str | None]) -> dict[str, Liveness]:
+        watched = [found for key in keys if key and (found := self._watched.get(key))]
         try:
-            if not self._asker.can_step(watched):
-                return False
-            step = watched.next_step(known)
-            self._narrator.progress(watched)
-            match step.action:
-                case "succeed":
-                    # Before the report: Snakemake may end with it, and a job that was never acknowledged would not be
-                    # computed again when the user forces it.
-                    watched.acknowledge()
-                    self._forget(watched)
-                    self.report_job_success(info)
-                    return True
-                case "fail":
-                    self._forget(watched)
-                    self._report_failure(watched, info, step)
-                    return True
-                case "lost":
-                    # It may have died when its Snakemake had ended, and removed the mark; now outputs are rolled back.
-                    info.job.register(external_jobid=info.external_jobid)
-                    self._submit_if(watched, step, known)
-                case _:
-                    self._submit_if(watched, step, known)
+            known = self._asker.liveness(watched)
+            self._narrator.waits_in_vain(watched, self._asker.held, self._asker.silent)
+        except Exception as error:  # see _turn; what is not known is asked again
+            self._tell_trouble(self._scheduler.name, error)
+            return {}
+        return known
+
+    def _turn(self, info: SubmittedJobInfo, known: dict[str, Liveness]) -> bool:
+        """Do the next step of a job; whether it is over.
+
+        Whatever goes wrong, no exception leaves this: it would end the watching of all jobs, and leave them alone.
+        """
+        key = info.aux["key"]
+        try:
+            return self._open_late(info) if key is None else self._advance(self._chain_of(key), info, known)
         except NoAnswer as error:
             self._wait_for_scheduler(error)
-        except (CkptError, OSError) as error:
-            # Never out of here: an exception would end the workflow and leave the jobs to themselves.
-            self._tell_trouble(watched, error)
+        except Exception as error:
+            self._tell_trouble(key or snakejob.name_of(info.job), error)
         return False
 
-    def _tell_trouble(self, watched: WatchedJob, error: CkptError | OSError) -> None:
-        refused = str(error) == watched.refusal  # that is rare: see WatchedJob.refused
-        if refused or self._trouble % _SAY_EVERY == 0:
-            self.logger.warning(f"ckpt: {watched.job.key}: {error}; looking again")
-        self._trouble += 1
+    def _chain_of(self, key: str) -> WatchedJob:
+        # Two jobs can be parts of one chain, of a group that was larger (see _regrouped): one may be over before the
+        # other, and is forgotten.
+        return self._watched.get(key) or self._watched.setdefault(
+            key, WatchedJob(JobFolder(self._state_dir / key), self._scheduler)
+        )
+
+    def _advance(self, watched: WatchedJob, info: SubmittedJobInfo, known: dict[str, Liveness]) -> bool:
+        if not self._asker.can_step(watched):
+            return False
+        step = watched.next_step(known)
+        self._narrator.progress(watched)
+        match step.action:
+            case "succeed":
+                # Before the report: Snakemake may end with it, and a job that was never acknowledged would not be
+                # computed again when the user forces it.
+                watched.acknowledge()
+                self._forget(watched.job.key)
+                self.report_job_success(info)
+                return True
+            case "fail":
+                self._report_failure(watched, info, step)
+                return True
+            case "lost":
+                # It may have died when its Snakemake had ended, and removed the mark; now outputs are rolled back.
+                info.job.register(external_jobid=info.external_jobid)
+                self._submit_if(watched, step, known)
+            case _:
+                self._submit_if(watched, step, known)
+        return False
+
+    def _tell_trouble(self, name: str, error: Exception) -> None:
+        watched = self._watched.get(name)
+        refused = watched is not None and str(error) == watched.refusal  # that is rare: see WatchedJob.refused
+        self._trouble.tell(name, error, always=refused)
 
     def _wait_for_scheduler(self, error: NoAnswer) -> None:
         self._asker.outage.failed()
@@ -357,10 +347,11 @@ class Executor(RemoteExecutor):
 
     def _report_failure(self, watched: WatchedJob, info: SubmittedJobInfo, step: Step) -> None:
         if not step.retry:
+            self._keep_outputs([watched], info.job, step.reason)
             snakejob.give_up(info.job)
-            self._keep_outputs(watched, info.job)
         log = watched.folder.payload_log
         message = f"{step.reason}\n{narrate.tail(log)}Job folder: {watched.folder.path}\n"
+        self._forget(watched.job.key)  # nothing but the report comes after it: what fails before is done again
         self._report(info, message, [str(log)])
 
     def _report(self, info: SubmittedJobInfo, message: str, logs: list[str] | None = None) -> None:
@@ -368,9 +359,9 @@ class Executor(RemoteExecutor):
             self.logger.error(f"ckpt: {snakejob.name_of(info.job)}: {message}")
         self.report_job_error(info, msg=message, aux_logs=logs or [])
 
-    def _forget(self, watched: WatchedJob | None) -> None:
-        if watched:
-            self._watched.pop(watched.job.key, None)
+    def _forget(self, key: str | None) -> None:
+        if key:
+            self._watched.pop(key, None)
 
     def _take_out(self, info: SubmittedJobInfo) -> None:
         with self.lock, suppress(ValueError):  # the status thread has it already, and passes it over
@@ -383,17 +374,23 @@ class Executor(RemoteExecutor):
         self._ending = True
         if not self._step_lock.acquire(timeout=_LAST_STEP):
             self._scheduler.leave()  # it does not answer; what was just submitted parks, or is found by its name later
+            self.logger.info("ckpt: waiting for a step that is under way (Ctrl-C again: leave at once)")
             self._step_lock.acquire()
         self._step_lock.release()
-        # Not active_jobs: that list is empty while a round is under way.
-        interrupt.end(list(self._watched.values()), self._on_interrupt, self.logger)
-        self._scheduler.leave()  # a question that nobody needs an answer to any more
-        self.shutdown()
+        try:
+            # Not active_jobs: that list is empty while a round is under way.
+            interrupt.end(list(self._watched.values()), self._on_interrupt, self.logger)
+        finally:
+            self._scheduler.leave()  # a question that nobody needs an answer to any more
+            self.shutdown()
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """See `cancel`, which does not come here."""
 
     def shutdown(self) -> None:
         """See `RemoteExecutor.shutdown`."""
-        super().shutdown()
-        self._lease.release()
+        if self._watched and not (self._ending or self.workflow.remote_execution_settings.immediate_submit):
+            self.cancel()  # the status thread is dead: Snakemake does not do it then, and would leave its jobs alone
+        else:
+            super().shutdown()
+            self._lease.release()

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
 from snakemake_executor_plugin_ckpt.errors import CkptError
 
 _METHOD = "incomplete_files"
+_LOGGER = logging.getLogger("snakemake.logging")  # Snakemake's own
 
 
 def attach_without_asking(settings: type[Any]) -> None:
@@ -52,13 +53,20 @@ def attach_without_asking(settings: type[Any]) -> None:
     setattr(plan, _METHOD, incomplete_files)
 
 
-def _resumable(dag: Any, files: Iterable[Any], settings: Any) -> set[Any]:
+def _resumable(dag: Any, files: Sequence[Any], settings: Any) -> set[Any]:
     """Those of the files that an unfinished chain makes, and whose job would come to our executor again."""
-    from snakemake_executor_plugin_ckpt.head import preflight
+    from snakemake_executor_plugin_ckpt.head import chains, preflight
 
     workdir = os.getcwd()
-    with suppress(CkptError, OSError):  # the executor meets the same trouble, and tells it
-        made = preflight.unfinished(preflight.state_dir_of(settings.state_dir, workdir), workdir)
-        local = {file for job in dag.jobs if job.is_local for file in job.output}
-        return {file for file in files if os.path.join(workdir, str(file)) in made and file not in local}
-    return set()
+    try:
+        found = chains.survey(preflight.state_dir_of(settings.state_dir, workdir), workdir)
+    except (CkptError, OSError) as error:
+        _LOGGER.warning(f"ckpt: whether unfinished jobs make what is incomplete cannot be told: {error}")
+        return set()
+    local = {file for job in dag.jobs if job.is_local for file in job.output}
+    ours = {file for file in files if os.path.join(workdir, str(file)) in found.makers and file not in local}
+    if len(ours) < len(files):  # Snakemake is about to refuse: then the executor, which would say it, is never made
+        for one in found.unread:
+            if one.ours:
+                _LOGGER.warning(f"ckpt: whether an unfinished job makes what is incomplete cannot be told: {one.why}")
+    return ours

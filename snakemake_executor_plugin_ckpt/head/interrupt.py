@@ -32,17 +32,27 @@ def park(jobs: list[WatchedJob], logger: Any) -> None:
     """Have jobs saved and stopped, and wait for that as long as it goes on."""
     logger.info(f"ckpt: saving {_count(jobs)} (Ctrl-C again: leave at once; they save themselves)")
     for job in jobs:
-        job.folder.request("park")
+        try:
+            job.folder.request("park")
+        except OSError as error:  # all others are asked all the same
+            logger.warning(f"ckpt: {job.job.key} cannot be asked to save now: {error}")
     limit = max(job.policy.floor for job in jobs) + _SPARE
     waiting, until, progress = list(jobs), time.monotonic() + limit, len(jobs)
     while waiting and time.monotonic() < until:
         time.sleep(0.2)
-        waiting = [job for job in waiting if not job.settled()]
+        waiting = [job for job in waiting if not _is_settled(job)]
         if len(waiting) < progress:  # as long as jobs get saved there is reason to wait for the others
             progress, until = len(waiting), time.monotonic() + limit
     for job in waiting:
         logger.warning(f"ckpt: {job.job.key} is not saved yet; it was asked to, and goes on until it is")
     logger.info(f"ckpt: {len(jobs) - len(waiting)} of {_count(jobs)} saved or over. Start snakemake again to resume")
+
+
+def _is_settled(job: WatchedJob) -> bool:
+    try:
+        return job.settled()
+    except (CkptError, OSError):  # not known now
+        return False
 
 
 def _cancel(jobs: list[WatchedJob], logger: Any) -> None:
@@ -61,19 +71,17 @@ def _cancel(jobs: list[WatchedJob], logger: Any) -> None:
 
 def _ids(jobs: list[WatchedJob], logger: Any) -> list[str]:
     """The batch jobs of jobs. Where the scheduler does not answer, none is looked up after the first."""
-    found, silent = [], False
+    found: list[str | None] = []
+    silent = False
     for job in jobs:
         try:
-            if silent and job.unanswered:
-                continue
-            job_id = job.job_id
+            found.append(job.at_work())
+            if not silent or not job.unanswered:
+                found.append(job.job_id)
         except (CkptError, OSError) as error:
             silent = silent or isinstance(error, NoAnswer)
             logger.warning(f"ckpt: whether {job.job.key} was submitted is not known: {error}")
-            continue
-        if job_id is not None:
-            found.append(job_id)
-    return found
+    return [one for one in dict.fromkeys(found) if one is not None]
 
 
 def _count(jobs: list[WatchedJob]) -> str:

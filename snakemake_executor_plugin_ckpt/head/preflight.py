@@ -14,7 +14,7 @@ from snakemake_executor_plugin_ckpt.head.watched import request_of
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import Scheduler
 from snakemake_executor_plugin_ckpt.state import durable
-from snakemake_executor_plugin_ckpt.state.folder import JobFolder, job_folders
+from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 
 
 def default_state_dir(workdir: str) -> Path:
@@ -85,16 +85,6 @@ def check_resources(rule: str, policy: Policy, scheduler: Scheduler) -> None:
             scheduler.check(request_of(one, JobFolder(scheduler.state_dir / "job"), "ckpt-job", "/"))
         except BadSetting as error:
             raise BadSetting(f"rule {rule}, {error.option}", error.value, error.remedy) from None
-
-
-def unfinished(state_dir: Path, workdir: str) -> dict[str, Path]:
-    """The job folder that makes a file, for all files of this workflow's unfinished chains."""
-    found: dict[str, Path] = {}
-    for folder in job_folders(state_dir):
-        job = folder.job()
-        if job is not None and job.workdir == workdir and not job.acknowledged:
-            found.update(dict.fromkeys(job.watched, folder.path))
-    return found
 
 
 def lease(state_dir: Path, workdir: str, say: Callable[[str], None] = lambda _: None) -> Lease:

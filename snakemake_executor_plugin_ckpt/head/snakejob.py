@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
+from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.state.identity import fingerprint, job_key
+from snakemake_executor_plugin_ckpt.state.records import Job
 
 _LISTED = 1000
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -33,7 +36,12 @@ def wildcards_of(job: JobExecutorInterface) -> dict[str, str]:
 
 def name_of(job: JobExecutorInterface) -> str:
     """The rule's name; a group's rules, without the group's own name, which is random where pipes make the group."""
-    return "_".join(sorted({str(one.name) for one in single_jobs(job)})) if job.is_group() else str(job.name)
+    return "_".join(group_of(job)) if job.is_group() else str(job.name)
+
+
+def group_of(job: JobExecutorInterface) -> list[str]:
+    """The names of a group's rules; none for a job that is no group."""
+    return sorted({str(one.name) for one in single_jobs(job)}) if job.is_group() else []
 
 
 def key_of(job: JobExecutorInterface, workdir: str) -> str:
@@ -52,6 +60,21 @@ def watched_of(job: JobExecutorInterface, workdir: str) -> list[str]:
 def outputs_of(job: JobExecutorInterface, workdir: str) -> list[str]:
     """Absolute paths of all outputs that are files or folders."""
     return [os.path.join(workdir, path) for path in _files(job)]
+
+
+def record_of(job: JobExecutorInterface, key: str, workdir: str, policy: Policy, hashed: str, attempt: int) -> Job:
+    """What the job folder says of a job whose attempt begins now."""
+    return Job(
+        key=key,
+        rule=name_of(job),
+        wildcards=", ".join(f"{name}={value}" for name, value in wildcards_of(job).items()),
+        workdir=workdir,
+        attempt=attempt,
+        fingerprint=hashed,
+        created=time.time(),
+        policy=policy.to_dict(),
+        watched=watched_of(job, workdir),
+    )
 
 
 def give_up(job: Any) -> None:

@@ -36,6 +36,8 @@ class WatchedJob:
         What the scheduler said if it refused the newest submission of this head.
     refused
         When the next submission may be tried, if it did.
+    alive
+        What was known of its batch job at the last look; None: there is none.
     """
 
     def __init__(self, folder: JobFolder, scheduler: Scheduler) -> None:
@@ -51,11 +53,17 @@ class WatchedJob:
         self.last_segments: list[Segment] = []
         self.refusal: str | None = None
         self.refused = Backoff()
+        self.alive: Liveness | None = None
         self._over: dict[int, Segment] = {}
 
     def _newest_submission(self) -> Submission | None:
-        mine = [one for one in self.folder.submissions() if one.attempt == self.job.attempt]
+        mine = self._submissions()
         return mine[-1] if mine else None
+
+    def _submissions(self) -> list[Submission]:
+        """Those of this attempt. Of another scheduler's nothing can be asked here: its ids and names mean others."""
+        mine = [one for one in self.folder.submissions() if one.attempt == self.job.attempt]
+        return [one for one in mine if one.scheduler == self.scheduler.name]
 
     @property
     def unanswered(self) -> bool:
@@ -75,6 +83,30 @@ class WatchedJob:
             else:
                 self.submission = self.folder.void(self.submission, self.refusal or "")
         return None if self.submission is None else self.submission.job_id
+
+    def batch_job_of(self, segment: Segment | None) -> str | None:
+        """The id of a segment's batch job; None where it is another scheduler's, or the segment is lost."""
+        if segment is None or segment.scheduler != self.scheduler.name or self._lost(segment):
+            return None
+        return segment.job_id
+
+    def at_work(self) -> str | None:
+        """The id of the batch job that has run the chain last, if it does so still or will again.
+
+        It is not the newest one where an answer was lost, and the batch job was not found again: then there are two.
+        """
+        last = self.folder.last_segment()
+        requeued = last is not None and last.outcome == "saved" and not last.parked and last.attempt == self.job.attempt
+        return self.batch_job_of(last) if requeued or not self.settled() else None
+
+    def job_ids(self) -> list[str]:
+        """The batch jobs that may run something of it: the newest one, and the one that is at work."""
+        return [one for one in dict.fromkeys((self.at_work(), self.job_id)) if one is not None]
+
+    @property
+    def last(self) -> Segment | None:
+        """The last segment, as it was at the last look."""
+        return self.last_segments[-1] if self.last_segments else None
 
     def segments(self) -> list[Segment]:
         """The segments that count now; records of segments that are over are read once."""
@@ -99,17 +131,24 @@ class WatchedJob:
         alive = None if job_id is None else known.get(job_id, Liveness.UNKNOWN)
         segments = self.segments()  # after the scheduler was asked: a job that just ended has its record by now
         last = segments[-1] if segments else None
-        lost = self._lost(last)
         gone = alive in (None, Liveness.GONE)
-        if last is not None and not lost and last.job_id != job_id and (gone or last.outcome == "running"):
+        first = self.batch_job_of(last)
+        if last is not None and first not in (None, job_id) and (gone or last.outcome == "running"):
             # Two batch jobs, because an answer was lost and the first was not found again. The one that runs counts,
             # also between two of its segments.
-            its = self.scheduler.liveness([last.job_id])[last.job_id]
-            alive = its if last.outcome == "running" or its is Liveness.ALIVE else alive
-            segments = self.segments()
+            its = known.get(last.job_id, Liveness.UNKNOWN)
+            if last.job_id not in known and not self.scheduler.shared:
+                its = self.scheduler.liveness([last.job_id])[last.job_id]
+                segments = self.segments()
+            # Without an answer a third one must not be queued; on this machine it would fail of the same trouble.
+            waits = its is Liveness.ALIVE or (its is Liveness.UNKNOWN and self.scheduler.shared)
+            alive = its if last.outcome == "running" or waits else alive
             last = segments[-1]
-            lost = self._lost(last)
+        lost = self._lost(last)
+        self.alive = alive
         self._hear(segments)
+        if last is not None and last.outcome == "running" and not lost:
+            self._check(last)
         since = self._submitted_since(last)
         unstarted = sum(one.void is None for one in since)
         status = self.folder.exit_status()
@@ -118,7 +157,7 @@ class WatchedJob:
     @property
     def between_segments(self) -> bool:
         """Whether the last segment is over, and what comes next depends on its batch job."""
-        return bool(self.last_segments) and self.last_segments[-1].outcome != "running"
+        return self.last is not None and self.last.outcome != "running"
 
     def _hear(self, segments: list[Segment]) -> None:
         if _gist(segments) != _gist(self.last_segments):
@@ -130,11 +169,11 @@ class WatchedJob:
 
     def _submitted_since(self, last: Segment | None) -> list[Submission]:
         """Submissions since the last segment's own; by numbers, because the clocks of head and nodes need not agree."""
-        mine = [one for one in self.folder.submissions() if one.attempt == self.job.attempt]
+        mine = self._submissions()
         started = self.job.submitted or 0
         if last is not None:
             # Its own, by the id too: a node may see a submission later than it is started by it (NFS).
-            own = (one.number for one in mine if one.job_id == last.job_id)
+            own = (one.number for one in mine if (one.scheduler, one.job_id) == (last.scheduler, last.job_id))
             started = max(started, last.submission or 0, *own)
         return [one for one in mine if one.number > started]
 
@@ -226,7 +265,8 @@ class WatchedJob:
         """Snakemake was told of the success: images and temporary files are no longer needed; history and logs stay."""
         self.job = replace(self.job, acknowledged=True)
         self.folder.write_job(self.job)
-        self.folder.discard()
+        with suppress(OSError):  # what stays is for `ckpt gc`
+            self.folder.discard()
 
     def stop(self, limit: float) -> None:
         """End the job's batch job and wait until it is gone; see `stop`."""
@@ -241,7 +281,11 @@ class WatchedJob:
             Another scheduler runs it.
         """
         last = self.folder.last_segment()
-        if last is not None and last.scheduler != self.scheduler.name and not self.settled():
+        if last is not None and not self.settled():
+            self._check(last)
+
+    def _check(self, last: Segment) -> None:
+        if last.scheduler != self.scheduler.name:
             raise StateError(
                 f"segment {last.number} of {self.job.key} runs under --ckpt-scheduler {last.scheduler} "
                 f"(batch job {last.job_id}). Start snakemake with that one, or again when this job is saved"
@@ -283,12 +327,17 @@ def stop(jobs: Sequence[WatchedJob], limit: float) -> None:
 
     Raises
     ------
+    StateError
+        Another scheduler runs one of them.
     NoAnswer
         It is not known whether they are gone.
     SchedulerError
         One is still there after `limit` seconds.
     """
-    ids = {job_id: job for job in jobs if (job_id := job.job_id) is not None}
+    for job in jobs:
+        job.check_scheduler()
+    # Also of a twin of the newest one: what it runs would write its exit status after it was thought to be gone.
+    ids = {job_id: job for job in jobs for job_id in job.job_ids()}
     if not ids:
         return
     scheduler = jobs[0].scheduler

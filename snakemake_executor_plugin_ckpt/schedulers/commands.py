@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -18,6 +19,8 @@ from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
 _WORDS = 400
 #: Seconds after which a client that has not ended is known to be left behind (see `leave`).
 _LOOK = 0.2
+#: What this machine may be short of for a moment: nothing was started, and later it may be.
+SHORT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 #: Calls of `leave` so far.
 _left = 0
 #: Clients that did not end in time and could not be killed; kept so that those that end later are buried.
@@ -89,7 +92,7 @@ def run(
     Raises
     ------
     NoAnswer
-        It did not end in time, or this process is ending (`leave`).
+        It did not end in time, or this process is ending (`leave`), or this machine can start nothing now.
     SchedulerError
         It is not there, or cannot be run.
     """
@@ -107,7 +110,8 @@ def run(
                 start_new_session=True,  # Ctrl-C is for the head; and what a client starts is killed along with it
             )
     except OSError as error:
-        raise SchedulerError(f"{argv[0]} cannot be run: {error.strerror}") from error
+        kind = NoAnswer if error.errno in SHORT else SchedulerError
+        raise kind(f"{argv[0]} cannot be run: {error.strerror}") from error
     try:
         stdout, stderr = _communicate(client, os.path.basename(argv[0]), timeout)
     except BaseException:  # also of a head that is being ended

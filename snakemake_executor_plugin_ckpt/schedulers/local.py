@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import faults
-from snakemake_executor_plugin_ckpt.errors import SchedulerError, StateError
+from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError, StateError
 from snakemake_executor_plugin_ckpt.proc import ProcessId, host_name
 from snakemake_executor_plugin_ckpt.schedulers.base import Allocation, Liveness, Request, Scheduler
+from snakemake_executor_plugin_ckpt.schedulers.commands import SHORT
 from snakemake_executor_plugin_ckpt.state import durable
 
 _FOLDER = ".local"
@@ -37,6 +38,7 @@ class Local(Scheduler):
         super().__init__(state_dir)
         self._folder = state_dir / _FOLDER
         self._keepers: list[subprocess.Popen[bytes]] = []
+        self._unseen: dict[str, str] = {}
 
     def missing(self) -> str | None:
         """See `Scheduler.missing`."""
@@ -56,10 +58,15 @@ class Local(Scheduler):
             *limits,
         ]
         faults.point("submit.begin")
-        with open(request.log, "ab") as log:
-            keeper = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-            )
+        try:
+            with open(request.log, "ab") as log:
+                keeper = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+                )
+        except OSError as error:
+            if error.errno in SHORT:  # nothing was started, and it may be later
+                raise NoAnswer(f"no keeper can be started now: {error.strerror}") from error
+            raise
         self._keepers.append(keeper)
         faults.point("submit.started")
         until = time.monotonic() + _START_LIMIT
@@ -85,16 +92,25 @@ class Local(Scheduler):
         self._keepers = [keeper for keeper in self._keepers if keeper.poll() is None]  # buries those that ended
         return {job_id: self._liveness(job_id) for job_id in job_ids}
 
+    def held(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """See `Scheduler.held`: here none waits, but some cannot be seen."""
+        return {job_id: why for job_id in job_ids if (why := self._unseen.get(job_id))}
+
     def _liveness(self, job_id: str) -> Liveness:
+        self._unseen.pop(job_id, None)
         try:
             keeper = self._keeper(job_id)
-        except (SchedulerError, OSError):
+        except (SchedulerError, OSError) as error:
+            self._unseen[job_id] = str(error)
             return Liveness.UNKNOWN
         if keeper is None:
             return Liveness.GONE
+        if keeper.alive():
+            return Liveness.ALIVE  # also if this machine has another name by now
         if keeper.host != host_name():
+            self._unseen[job_id] = self._elsewhere(job_id, keeper.host)
             return Liveness.UNKNOWN
-        return Liveness.ALIVE if keeper.alive() else Liveness.GONE
+        return Liveness.GONE
 
     def cancel(self, job_ids: Sequence[str]) -> None:
         """See `Scheduler.cancel`."""
@@ -112,6 +128,14 @@ class Local(Scheduler):
             raise SchedulerError(f"this is not a job of the local scheduler: {error} is not set") from None
         # Keeper and segment share a clock that nobody sets; what is made of it here is turned back at once.
         return Allocation(job_id, time.time() + float(end) - time.monotonic() if end else None)
+
+    def _elsewhere(self, job_id: str, host: str) -> str:
+        """What to do about a keeper of another machine. Without its record it counts as gone, so it must be."""
+        return (
+            f"it was started on {host}, and this is {host_name()}. If {host} is there, the job goes on there, and its "
+            f"end is seen here; start snakemake there to see more. Only if {host} is no more, as a container that has "
+            f"another name now, remove {self._record(job_id)}: the job then goes on from its last image"
+        )
 
     def _record(self, name: str) -> Path:
         return self._folder / f"{name}.yaml"

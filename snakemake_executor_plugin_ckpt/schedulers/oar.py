@@ -216,7 +216,9 @@ def _client(argv: Sequence[str]) -> Finished:
     alarmed = [sys.executable, "-I", "-S", "-c", _ALARMED, str(_ANSWER), *argv]
     try:
         done = run(alarmed, timeout=_ANSWER + 10.0)
-    except NoAnswer:
+    except NoAnswer as error:
+        if isinstance(error.__cause__, OSError):  # nothing was started
+            raise
         done = None
     if done is None or done.status < 0:
         raise NoAnswer(f"{argv[0]} did not answer within {_ANSWER} s; is OAR's data base down?")

@@ -149,8 +149,8 @@ class ClusterJob:
     def round(self) -> Step | None:
         """One look, and what follows from it, as in the executor; None when nothing could be known."""
         try:
-            job_id = self.watched.job_id
-            return self.advance(self.scheduler.liveness([job_id]) if job_id else {})
+            ids = [one for one in (self.watched.job_id, self.watched.batch_job_of(self.watched.last)) if one]
+            return self.advance(self.scheduler.liveness(ids) if ids else {})
         except (CkptError, OSError) as error:
             self.trouble.append(str(error))
             return None

@@ -10,7 +10,7 @@ import pytest
 from helpers.jobs import a_segment
 
 from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
-from snakemake_executor_plugin_ckpt.head.asking import SETTLED, SILENT, Asker
+from snakemake_executor_plugin_ckpt.head.asking import SETTLED, SILENT, UNHEARD, Asker, Silence
 from snakemake_executor_plugin_ckpt.head.backoff import EVERY, OUTAGE, Backoff
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
 from snakemake_executor_plugin_ckpt.state.records import Segment
@@ -28,8 +28,15 @@ class Job:
     unanswered: bool = False
 
     @property
+    def last(self) -> Segment | None:
+        return self.last_segments[-1] if self.last_segments else None
+
+    @property
     def between_segments(self) -> bool:
-        return bool(self.last_segments) and self.last_segments[-1].outcome != "running"
+        return self.last is not None and self.last.outcome != "running"
+
+    def batch_job_of(self, segment: Segment | None) -> str | None:
+        return None if segment is None or segment.job_id == "job" else segment.job_id
 
 
 class Cluster:
@@ -41,13 +48,14 @@ class Cluster:
         self.asked: list[list[str]] = []
         self.hastened: list[dict[str, Sequence[str]]] = []
         self.answer = ALIVE
+        self.unknown: set[str] = set()
 
     def liveness(self, job_ids: Sequence[str]) -> dict[str, Liveness]:
         self.asked.append(list(job_ids))
-        return dict.fromkeys(job_ids, self.answer)
+        return {one: UNKNOWN if one in self.unknown else self.answer for one in job_ids}
 
     def held(self, job_ids: Sequence[str]) -> dict[str, str]:
-        return dict.fromkeys(job_ids, "why") if self.answer is ALIVE else {}
+        return dict.fromkeys(job_ids, "why") if self.answer is ALIVE or not self.shared else {}
 
     def hasten(self, job_ids: Sequence[str], exclude: Mapping[str, Sequence[str]]) -> None:
         self.hastened.append({job_id: exclude[job_id] for job_id in job_ids})
@@ -218,3 +226,76 @@ def test_what_waits_in_vain_is_as_the_last_answer_said(cluster: Cluster, clock: 
     clock.now += EVERY
     ours.liveness([Job("1")])
     assert ours.held == {}
+
+
+def test_the_batch_job_of_the_last_segment_is_in_the_same_question(cluster: Cluster, clock: Time) -> None:
+    clock.now = SILENT
+    first = [a_segment(1, job_id="first")]
+    known = asker(cluster, clock).liveness([Job("second", 0.0, first), Job(None, 0.0, [a_segment(1, job_id="third")])])
+    assert cluster.asked == [["second", "first", "third"]]
+    assert set(known) == {"second", "first", "third"}
+
+
+def told(asks: Any, clock: Time, jobs: Sequence[Job], seconds: float) -> list[dict[str, Silence]]:
+    """What there is to tell at the end of each round of so many seconds; each thing once."""
+    found: list[dict[str, Silence]] = []
+    for _ in range(0, int(seconds), 5):
+        asks.liveness(jobs)
+        clock.now += 5
+        if asks.silent and asks.silent not in found:
+            found.append(asks.silent)
+    return found
+
+
+def test_an_outage_of_minutes_is_to_be_told_of_all_jobs_with_one_beginning(cluster: Cluster, clock: Time) -> None:
+    clock.now = SILENT
+    asks, jobs = asker(cluster, clock), [Job("a"), Job("b"), Job("later", SILENT + 200)]
+    cluster.answer = UNKNOWN
+    assert told(asks, clock, jobs, UNHEARD) == []
+    (silent,) = told(asks, clock, jobs, 100)
+    assert silent == dict.fromkeys(("a", "b", "later"), Silence(SILENT, 280.0))
+    assert cluster.asked == [["a", "b"]] * 3 + [["a", "b", "later"]], "and nobody was asked more often for it"
+    cluster.answer = ALIVE
+    clock.now += OUTAGE
+    asks.liveness(jobs)
+    assert asks.silent == {}
+
+
+def test_an_answer_that_the_next_question_brings_was_no_silence(cluster: Cluster, clock: Time) -> None:
+    clock.now = SILENT
+    asks = asker(cluster, clock)
+    cluster.answer = UNKNOWN
+    assert told(asks, clock, [Job("a")], 200) == []
+    cluster.answer = ALIVE  # the next question comes after 280 s
+    assert told(asks, clock, [Job("a")], 400) == []
+    cluster.answer = UNKNOWN
+    assert told(asks, clock, [Job("a")], 200) == []  # another outage
+
+
+def test_a_job_that_is_heard_of_is_not_silent(cluster: Cluster, clock: Time) -> None:
+    clock.now = SILENT
+    asks, job = asker(cluster, clock), Job("a")
+    cluster.answer = UNKNOWN
+    for _ in range(10):
+        assert told(asks, clock, [job], 200) == []
+        job.heard = clock.now = int(clock.now + OUTAGE)
+
+
+def test_one_job_of_which_the_scheduler_knows_nothing_is_silent_alone(cluster: Cluster, clock: Time) -> None:
+    clock.now = SILENT
+    asks = asker(cluster, clock)
+    cluster.unknown = {"lost"}
+    (first, *more) = told(asks, clock, [Job("a"), Job("lost")], UNHEARD + 2 * EVERY)
+    assert first == {"lost": Silence(SILENT, UNHEARD, "why")}
+    assert all(set(silent) == {"lost"} for silent in more)
+    assert asks.held == {"a": "why"}, "it does not wait to be started"
+
+
+def test_on_ones_own_machine_a_job_that_is_taken_up_hides_no_other(cluster: Cluster, clock: Time) -> None:
+    cluster.shared = False
+    cluster.answer = UNKNOWN
+    asks = asker(cluster, clock)
+    for clock.now in range(0, int(UNHEARD) + 5, 5):
+        asks.liveness([Job("a")])
+        asks.at_once(Job("b"))
+    assert asks.silent == {"a": Silence(0.0, UNHEARD, "why")}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import resource
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -81,6 +84,31 @@ def test_who_does_not_answer_or_is_killed_has_not_refused() -> None:
     with pytest.raises(SchedulerError) as absent:
         commands.run(["/nowhere/client"])
     assert type(refused.value) is type(absent.value) is SchedulerError
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+def test_a_machine_that_can_start_nothing_for_now_is_no_refusal(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(subprocess, "Popen", short)
+    with pytest.raises(NoAnswer, match=f"sbatch cannot be run: {os.strerror(number)}"):
+        commands.run(["sbatch"])
+
+
+def test_a_head_without_a_free_descriptor_asks_later() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(used)]  # none below the limit is free
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(opened), limits[1]))
+        with pytest.raises(NoAnswer, match="Too many open files"):
+            commands.run(["true"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for one in opened:
+            os.close(one)
+    assert commands.run(["true"]).status == 0
 
 
 def test_a_head_that_ends_leaves_what_others_wait_for() -> None:

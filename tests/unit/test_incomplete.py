@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from helpers.histories import History
 from snakemake.api import Workflow
 
-from snakemake_executor_plugin_ckpt.head import incomplete
+from snakemake_executor_plugin_ckpt.head import chains, incomplete
 
 #: Through the workflow, because the module of the plan cannot be imported before it.
 DAG: Any = sys.modules[Workflow.__module__].DAG
@@ -88,10 +89,36 @@ def test_all_else_is_as_it_always_is(state: Path, case: str) -> None:
     assert made.forcefiles == set()
 
 
-def test_records_that_cannot_be_read_leave_the_question_to_snakemake(state: Path) -> None:
+def test_records_that_cannot_be_read_leave_the_question_to_snakemake_and_are_named(
+    state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     incomplete.attach_without_asking(Settings)
-    (state / "key" / "job.yaml").write_text("schema: 99\n")
+    record = state / "key" / "job.yaml"
+    record.write_text(f"schema: 99\nworkdir: {os.getcwd()}\n")
     assert asked(plan(Settings(state))) == ["out.txt", "other.txt"]
+    assert [str(record) in one.getMessage() for one in caplog.records] == [True]
+
+
+def test_a_state_directory_that_cannot_be_read_is_named(
+    state: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(state))
+
+    incomplete.attach_without_asking(Settings)
+    monkeypatch.setattr(chains, "survey", gone)
+    assert asked(plan(Settings(state))) == ["out.txt", "other.txt"]
+    assert [str(state) in one.getMessage() for one in caplog.records] == [True]
+
+
+def test_a_record_of_another_workflow_that_cannot_be_read_is_in_nobodys_way(
+    state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    incomplete.attach_without_asking(Settings)
+    (state / "another").mkdir()
+    (state / "another" / "job.yaml").touch()
+    assert asked(plan(Settings(state))) == ["other.txt"]
+    assert caplog.records == []
 
 
 def test_snakemake_is_changed_once_and_only_if_it_is_the_one_we_know(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import pytest
 from helpers.waiting import wait_for
 
 from snakemake_executor_plugin_ckpt import proc
-from snakemake_executor_plugin_ckpt.errors import SchedulerError
-from snakemake_executor_plugin_ckpt.schedulers.base import Liveness
+from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
 from snakemake_executor_plugin_ckpt.schedulers.local import END_VARIABLE, JOB_VARIABLE, Local
 from snakemake_executor_plugin_ckpt.state import durable
 
@@ -56,9 +57,29 @@ def test_a_reused_number_is_not_taken_for_the_keeper(
 
 
 def test_a_keeper_on_another_machine_is_unknown_and_left_alone(local: Local, me: proc.ProcessId) -> None:
-    record(local, replace(me, host="elsewhere"))
+    record(local, replace(me, host="elsewhere", boot="another boot"))
     assert liveness(local) is Liveness.UNKNOWN
     local.cancel(["job"])
+
+
+def test_a_keeper_on_another_machine_is_told_with_the_way_out(local: Local, me: proc.ProcessId) -> None:
+    record(local, replace(me, host="elsewhere", boot="another boot"))
+    liveness(local)
+    why = local.held(["job", "other"])
+    assert list(why) == ["job"]
+    assert "was started on elsewhere" in why["job"]
+    kept = local.state_dir / ".local" / "job.yaml"
+    assert f"Only if elsewhere is no more, as a container that has another name now, remove {kept}" in why["job"]
+    kept.unlink()
+    assert liveness(local) is Liveness.GONE
+    assert local.held(["job"]) == {}
+
+
+def test_a_keeper_that_runs_is_seen_also_when_the_machine_has_another_name(local: Local, me: proc.ProcessId) -> None:
+    record(local, replace(me, host="before"))
+    assert liveness(local) is Liveness.ALIVE
+    record(local, replace(me, host="before", start=1))  # or it is in a container of its own
+    assert liveness(local) is Liveness.UNKNOWN
 
 
 @pytest.mark.parametrize("gone", [".local", "."])
@@ -133,3 +154,14 @@ def test_a_keeper_waits_for_a_script_that_vanished_in_the_moment_of_its_start(tm
         away.write_text("#!/bin/sh\nexit 3\n")
         away.rename(script)
         assert process.wait(30) == 3
+
+
+def test_a_machine_that_can_start_no_keeper_for_now_is_no_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", short)
+    with pytest.raises(NoAnswer, match="no keeper can be started now"):
+        Local(tmp_path).submit(Request("name", tmp_path / "script", tmp_path / "log", None, 1.0))

@@ -84,6 +84,12 @@ def test_a_bad_resource_is_refused_and_the_rule_named(resources: str, words: lis
     assert_refused(ours, ours.ckpt(), *words)
 
 
+def test_a_state_directory_that_is_no_place_for_a_head_is_refused_without_a_traceback(flow: MakeFlow) -> None:
+    ours = flow(SNAKEFILE.format(resources="mem_mb=100"))
+    ours.write("state/.heads", "a file")
+    assert_refused(ours, ours.ckpt("--ckpt-state-dir", "state"), "state/.heads")
+
+
 def test_a_bad_resource_is_refused_before_the_job_of_any_rule_starts(flow: MakeFlow) -> None:
     ours = flow(
         SNAKEFILE.format(resources="ckpt=7")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import MakeStage
-from .runs import until
+from .conftest import MakeFlow, MakeStage
+from .runs import Flow, until
 from .stages import STAGED, Stage
 
 pytestmark = pytest.mark.criu
@@ -129,3 +129,143 @@ def test_a_running_job_that_cannot_be_attached_to_is_saved_and_its_outputs_are_k
     assert done.status == 0, done.said
     stage.assert_each_step_was_made_once()
     assert [path.name for path in Path(ours.path).iterdir() if path.name.startswith(".ckpt")] == []
+
+
+#: In an engine that saves nothing: `cut` is ended by its walltime, `plain` when it may.
+UNSAVED = """
+rule all:
+    input: "cut.txt", "plain.txt"
+
+rule cut:
+    output: "cut.txt"
+    resources: ckpt_walltime="4s"
+    shell: "echo half > {output}; sleep 600"
+
+rule plain:
+    output: "plain.txt"
+    shell: "while [ ! -e go ]; do sleep 0.1; done; touch {output}"
+"""
+NONE = ("--ckpt-engine", "none", "--ckpt-walltime", "300s", "--keep-going")
+
+
+def aside_of(ours: Flow, rule: str, name: str) -> Path:
+    """Where an output is put that a failed job's images may need."""
+    return ours.path / f".ckpt-{ours.job(rule).path.name[-16:]}-{name}"
+
+
+def block(aside: Path) -> None:
+    """Have no file come to a place."""
+    aside.mkdir()
+    (aside / "in the way").touch()
+
+
+def unblock(aside: Path) -> None:
+    (aside / "in the way").unlink()
+    aside.rmdir()
+
+
+def test_a_failed_job_whose_outputs_cannot_be_set_aside_is_told_of_and_fails_when_they_can(flow: MakeFlow) -> None:
+    ours = flow(UNSAVED)
+    head = ours.start(*NONE)
+    until(lambda: (ours.path / "cut.txt").exists(), "work", head)
+    aside = aside_of(ours, "cut", "cut.txt")
+    block(aside)
+    until(lambda: "cannot be set aside" in head.said(), "word of it", head)
+    (ours.path / "go").touch()
+    until(lambda: "(Rule: plain)" in head.said(), "the end of another job", head)
+    assert ours.text("cut.txt") == "half\n", "not removed as long as it cannot be kept"
+    assert "Error in rule cut" not in head.said()
+    unblock(aside)
+    done = head.wait()
+    assert done.status != 0
+    assert "Error in rule cut" in done.said
+    assert len(done.lines("cannot be set aside", "Snakemake would remove them")) == 1, done.said
+    assert aside.read_text() == "half\n"
+
+
+def test_a_refused_job_whose_outputs_cannot_be_set_aside_loses_nothing_and_fails_when_they_can(
+    stage_of: MakeStage,
+) -> None:
+    stage = stage_of({"job": 'resources: ckpt_period=lambda wildcards: open("period").read()'})
+    ours = stage.flow
+    ours.write("period", "off")
+    head = ours.start(*STAGED)
+    until(lambda: stage.half("job"), "half of the work", head)
+    head.kill()
+    ours.unlock()
+    ours.write("period", "nonsense")
+    aside = aside_of(ours, "job", "job.held")
+    block(aside)
+    again = ours.start(*STAGED)
+    until(lambda: "cannot be set aside" in again.said(), "word of it", again)
+    assert (ours.path / "job.held").exists()
+    unblock(aside)
+    refused = again.wait()
+    assert refused.status != 0
+    assert len(refused.lines("ckpt: job: it failed", "cannot be set aside")) == 1, refused.said
+    assert not (ours.path / "job.held").exists()
+    ours.write("period", "off")
+    stage.go("job")
+    done = ours.ckpt(*STAGED)
+    assert done.status == 0, done.said
+    stage.assert_each_step_was_made_once()
+
+
+#: Python runs it at each start; only a head is called with the word. While the file is there, something breaks.
+BROKEN = """\
+import os, sys
+
+if "ckpt" in sys.orig_argv:
+    import throttler
+    from snakemake_executor_plugin_ckpt.head import watched
+
+    def spoil(kind, method, name, concerned=lambda self: True):
+        old = getattr(kind, method)
+        def spoiled(self, *arguments):
+            if os.path.exists(name) and concerned(self):
+                raise KeyError(name)
+            return old(self, *arguments)
+        setattr(kind, method, spoiled)
+
+    spoil(watched.WatchedJob, "next_step", "spoiled-step", lambda self: self.job.rule == "cut")
+    spoil(throttler.Throttler, "__aenter__", "spoiled-thread")
+"""
+
+
+def broken(ours: Flow) -> None:
+    site = ours.write("../site/sitecustomize.py", BROKEN).resolve().parent
+    ours.environment["PYTHONPATH"] = f"{site}:{ours.environment.get('PYTHONPATH', '')}"
+
+
+def test_what_nobody_foresaw_of_one_job_does_not_end_the_watching_of_the_others(flow: MakeFlow) -> None:
+    ours = flow(UNSAVED)
+    broken(ours)
+    head = ours.start(*NONE)
+    until(lambda: (ours.path / "cut.txt").exists(), "work", head)
+    ours.write("spoiled-step", "")
+    until(lambda: "KeyError('spoiled-step') was not foreseen" in head.said(), "word of it", head)
+    assert "Traceback" in head.said()
+    (ours.path / "go").touch()
+    until(lambda: "(Rule: plain)" in head.said(), "the end of another job", head)
+    (ours.path / "spoiled-step").unlink()
+    done = head.wait()
+    assert done.status != 0
+    assert "Error in rule cut" in done.said
+
+
+def test_a_status_thread_that_dies_leaves_no_job_to_itself(stage_of: MakeStage) -> None:
+    stage = stage_of({"job": ""})
+    ours = stage.flow
+    broken(ours)
+    head = ours.start(*STAGED)
+    until(lambda: stage.half("job"), "half of the work", head)
+    ours.write("spoiled-thread", "")
+    ended = head.wait()
+    assert ended.status != 0
+    assert "1 of 1 job saved or over. Start snakemake again to resume" in ended.said
+    assert [(one.outcome, one.parked) for one in ours.segments("job")] == [("saved", True)]
+    (ours.path / "spoiled-thread").unlink()
+    stage.go("job")
+    done = ours.ckpt(*STAGED)
+    assert done.status == 0, done.said
+    stage.assert_each_step_was_made_once()
