@@ -118,6 +118,7 @@ def test_a_save_that_failed_before_a_resume_is_no_reason_to_give_up_when_the_nod
         wait_for(lambda: job.folder.segment(1).failure is None, "a record that says no more of it")
         assert job.folder.segment(1).reason is None
         os.kill(first, signal.SIGKILL)
+        wait_for(lambda: not states(marker), "the end of all that it kept")
         (job.work / "go").touch()
         assert chain.end().reason == "the job ended with exit status 7"
         assert [one.restored_from for one in job.folder.segments()] == [None, 1]
