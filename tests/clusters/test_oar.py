@@ -6,18 +6,16 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 from helpers.waiting import wait_for
-from workflows.runs import Flow, numbers, until
 
 from snakemake_executor_plugin_ckpt.errors import SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import oar, oar_text
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
 
-from .cluster import NODES, ClusterJob, Site, active, computes, expected, most_at_once
+from .cluster import NODES, ClusterJob, Site, active, expected, most_at_once
 
 pytestmark = [pytest.mark.cluster, pytest.mark.criu]
 
@@ -33,38 +31,6 @@ def site(site_of: Callable[[str], Site], monkeypatch: pytest.MonkeyPatch) -> Sit
 
 def outcomes(job: ClusterJob) -> list[str]:
     return [segment.outcome for segment in job.folder.segments()]
-
-
-@pytest.mark.alone
-def test_with_the_head_killed_a_chain_over_two_nodes_completes_and_a_new_head_runs_nothing(site: Site) -> None:
-    flow = Flow(
-        site.base / "flow",
-        "rule all:\n    input: 'out.txt'\n\n"
-        "rule count:\n    output: 'out.txt'\n"
-        "    shell: 'for i in $(seq 1 100); do echo $i >> {output}; sleep 0.1; done'\n",
-    )
-    ours = ("--ckpt-scheduler", "oar", "--ckpt-walltime", "10min")
-    try:
-        head = flow.start(*ours)
-        until(lambda: any(one.job_id for job in flow.jobs() for one in job.submissions()), "the submission", head)
-        head.kill()
-        for number in (1, 2):
-            until(partial(computes, flow, "count", number), f"segment {number}")
-            segment = flow.segments("count")[-1]
-            site.only_without(segment.host)
-            site.warn(segment.job_id)
-        until(lambda: flow.job("count").exit_status() is not None, "the end of the job")
-        segments = flow.segments("count")
-        flow.unlock()
-        done = flow.ckpt(*ours)
-        assert done.status == 0, done.said
-        assert flow.segments("count") == segments
-        assert len(flow.job("count").submissions()) == 1
-        assert [segment.outcome for segment in segments] == ["saved", "saved", "finished"]
-        assert {segment.host for segment in segments} == set(NODES["oar"])
-        assert flow.text("out.txt") == numbers(100)
-    finally:
-        flow.close()
 
 
 def test_the_exit_status_is_the_jobs_own(site: Site) -> None:

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from helpers.jobs import PLAIN
 from helpers.waiting import wait_for
-from workflows.runs import Flow, numbers, until
 
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
 
-from .cluster import ClusterJob, Site, client, computes, expected, most_at_once
+from .cluster import ClusterJob, Site, client, expected, most_at_once
 
 pytestmark = pytest.mark.cluster
 
@@ -148,42 +147,6 @@ def wrapped(folder: Path, program: str, before: str) -> Path:
     wrapper.write_text(f'#!/bin/sh\n{before}\nexec {shutil.which(program)} "$@"\n')
     wrapper.chmod(0o755)
     return wrapper.parent
-
-
-@pytest.mark.alone
-def test_with_the_head_killed_a_chain_over_two_nodes_completes_and_a_new_head_runs_nothing(site: Site) -> None:
-    site.order("requeue-wait", "6")  # nobody hastens it
-    flow = Flow(
-        site.base / "flow",
-        "rule all:\n    input: 'out.txt'\n\n"
-        "rule count:\n    output: 'out.txt'\n"
-        "    shell: 'for i in $(seq 1 100); do echo $i >> {output}; sleep 0.1; done'\n",
-    )
-    ours = ("--ckpt-scheduler", "slurm", "--ckpt-walltime", "10min")
-    try:
-        head = flow.start(*ours)
-        until(lambda: any(one.job_id for job in flow.jobs() for one in job.submissions()), "the submission", head)
-        head.kill()
-        for number in (1, 2):
-            until(partial(computes, flow, "count", number), f"segment {number}")
-            segment = flow.segments("count")[-1]
-            site.only_without(segment.host)
-            site.warn(segment.job_id)
-        until(lambda: flow.job("count").exit_status() is not None, "the end of the job")
-        until(lambda: not queue(flow.segments("count")[-1].job_id), "the end of the batch job")
-        segments = flow.segments("count")
-        flow.unlock()
-        done = flow.ckpt(*ours)
-        assert done.status == 0, done.said
-        assert flow.segments("count") == segments
-        assert len(flow.job("count").submissions()) == 1
-        assert [segment.outcome for segment in segments] == ["saved", "saved", "finished"]
-        assert all(one.host != two.host for one, two in pairwise(segments))
-        assert len({segment.job_id for segment in segments}) == 1
-        assert flow.text("out.txt") == numbers(100)
-    finally:
-        flow.close()
-        site.order("requeue-wait", "60")
 
 
 @pytest.mark.alone

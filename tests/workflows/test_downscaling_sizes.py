@@ -103,10 +103,10 @@ def test_the_valley_takes_most_of_an_hour_with_two_jobs_at_a_time() -> None:
 
 
 def test_the_demos_jobs_are_told_to_need_the_segments_that_they_need() -> None:
-    """5 to 7 were measured under the profile's 9 s, where the disk took 450 MB/s."""
+    """5 to 8 were measured under the profile's 9 s, where the disk took 450 MB/s."""
     demo = config("config")
     jobs = list(estimate.jobs(demo, estimate.zone_of(demo, WORKFLOW / demo["dem"]), 9, 450))
-    assert {job.segments for job in jobs} <= {5, 6, 7}
+    assert {job.segments for job in jobs} <= {5, 6, 7, 8}
 
 
 def test_the_demos_zone_is_told_by_the_header_of_its_relief_within_five_percent() -> None:
