@@ -12,7 +12,7 @@ import pytest
 
 from snakemake_executor_plugin_ckpt.errors import NoAnswer, SchedulerError
 from snakemake_executor_plugin_ckpt.schedulers import slurm, slurm_text
-from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE, Allocation, Liveness, Request
+from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE, Allocation, Liveness, Request, detect
 from snakemake_executor_plugin_ckpt.schedulers.commands import run
 from snakemake_executor_plugin_ckpt.schedulers.slurm import Slurm
 from snakemake_executor_plugin_ckpt.segment.tree import own_age
@@ -248,6 +248,15 @@ def test_the_end_is_asked_for_and_else_taken_from_the_start(clients: Clients) ->
     assert end is not None
     assert math.isclose(end, time.time() + 7200 - own_age(), abs_tol=60)
     assert clients.scheduler.allocation({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "99"}).end == 99.0
+
+
+def test_it_is_found_by_itself_where_its_clients_know_a_controller(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(clients.folder / "bin"))  # no other scheduler's clients
+    assert detect() == "local"
+    clients.say("scontrol", "echo 'Slurmctld(primary) at host is DOWN'")
+    assert detect() == "slurm", "an outage is no reason to run all jobs on the login node"
 
 
 def test_what_is_missing_is_named(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
