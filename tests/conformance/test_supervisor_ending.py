@@ -6,11 +6,12 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from helpers.chains import Chain
-from helpers.jobs import local_job
+from helpers.jobs import LocalJob, local_job
 from helpers.saboteurs import PLACE
 from helpers.waiting import wait_for, wait_for_text
 
@@ -58,6 +59,10 @@ def test_whenever_a_job_ends_around_its_save_it_has_finished_or_is_saved(tmp_pat
             assert job.said() == "up\nend\n"
 
 
+def has_saves(job: LocalJob, number: int) -> bool:
+    return job.folder.segment(1).saves >= number
+
+
 def test_a_tree_whose_processes_end_all_the_time_is_saved_by_trying_again(tmp_path: Path) -> None:
     command = "echo up; until [ -e go ]; do /bin/true; done; exit 7"
     with local_job(tmp_path, command) as job:
@@ -65,7 +70,7 @@ def test_a_tree_whose_processes_end_all_the_time_is_saved_by_trying_again(tmp_pa
         wait_for_text(job.folder.payload_log, "up")
         for number in (1, 2, 3):
             job.folder.request("checkpoint")
-            wait_for(lambda number=number: job.folder.segment(1).saves >= number, "the save")  # type: ignore[misc]
+            wait_for(partial(has_saves, job, number), "the save")
             wait_for(lambda: "checkpoint" not in job.folder.requests())
         (job.work / "go").touch()
         (segment,) = job.wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 from helpers.waiting import wait_for
 from snakemake_executor_plugin_ckpt.head.scripts import write_scripts
 from snakemake_executor_plugin_ckpt.policy import Policy
-from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
+from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request, Scheduler
 from snakemake_executor_plugin_ckpt.schedulers.local import Local
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
@@ -44,7 +44,7 @@ class LocalJob:
         self.state = base / "state"
         self.folder = JobFolder(self.state / "job-1")
         self.folder.make()
-        self.scheduler = Local(self.state)
+        self.scheduler: Scheduler = Local(self.state)
         self.policy = policy
         self.ids: list[str] = []
         write_scripts(self.folder, str(self.work), command)

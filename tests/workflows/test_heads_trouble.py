@@ -103,18 +103,24 @@ WRONG = {
 }
 
 
+def half_done(stage_of: MakeStage) -> Stage:
+    """A workflow whose head was killed when its job had done half of its work; the job's period is in a file."""
+    stage = stage_of({"job": 'resources: ckpt_period=lambda wildcards: open("period").read()'})
+    stage.flow.write("period", "off")
+    head = stage.flow.start(*STAGED)
+    until(lambda: stage.half("job"), "half of the work", head)
+    head.kill()
+    stage.flow.unlock()
+    return stage
+
+
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_running_job_that_cannot_be_attached_to_is_saved_and_its_outputs_are_kept(
     stage_of: MakeStage, kind: str
 ) -> None:
     arguments, message = WRONG[kind]
-    stage = stage_of({"job": 'resources: ckpt_period=lambda wildcards: open("period").read()'})
+    stage = half_done(stage_of)
     ours = stage.flow
-    ours.write("period", "off")
-    head = ours.start(*STAGED)
-    until(lambda: stage.half("job"), "half of the work", head)
-    head.kill()
-    ours.unlock()
     if kind == "setting":
         ours.write("period", "nonsense")
     refused = ours.ckpt(*STAGED, *arguments)
@@ -186,13 +192,8 @@ def test_a_failed_job_whose_outputs_cannot_be_set_aside_is_told_of_and_fails_whe
 def test_a_refused_job_whose_outputs_cannot_be_set_aside_loses_nothing_and_fails_when_they_can(
     stage_of: MakeStage,
 ) -> None:
-    stage = stage_of({"job": 'resources: ckpt_period=lambda wildcards: open("period").read()'})
+    stage = half_done(stage_of)
     ours = stage.flow
-    ours.write("period", "off")
-    head = ours.start(*STAGED)
-    until(lambda: stage.half("job"), "half of the work", head)
-    head.kill()
-    ours.unlock()
     ours.write("period", "nonsense")
     aside = aside_of(ours, "job", "job.held")
     block(aside)
