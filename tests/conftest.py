@@ -16,10 +16,11 @@ from helpers.writers import Place
 #: Markers of tests that `make test` runs apart.
 APART = ("root", "cluster")
 #: Chains whose walltimes are seconds. Of each group one runs at a time: many at once would wait for each other's
-#: processors too long. Those of the second group are many processes at once themselves, and come last.
+#: processors too long. Those of the last group are many processes at once themselves.
 TIMED = {
     "chains": re.compile("conformance/test_(supervisor|claims|crashes|images|lsf|schedulers)"),
-    "workflows": re.compile("workflows/test_(?!downscaling)|faults/"),
+    "heads": re.compile("workflows/test_(?!downscaling|same_bytes)"),
+    "many": re.compile("workflows/test_same_bytes|faults/"),
 }
 
 
@@ -42,7 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _group(items: list[pytest.Item]) -> None:
     """Tell pytest-xdist what stays together: timed tests, which begin at once; of the others, those of a file."""
-    items.sort(key=lambda item: (_timed(item) is None, "faults/" in item.nodeid))
+    groups = list(TIMED)
+    items.sort(key=lambda item: groups.index(group) if (group := _timed(item)) else len(groups))
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(_timed(item) or item.nodeid.partition("::")[0]))

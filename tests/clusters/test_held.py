@@ -11,6 +11,8 @@ from .cluster import LIMIT, NODES, Site, client, meanwhile
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
+#: A head asks about a job that was silent for a minute; here sooner.
+SOONER = "from snakemake_executor_plugin_ckpt.head import asking\nasking.SILENT = 5.0\n"
 HOLD = {"oar": ("oarhold",), "slurm": ("scontrol", "hold")}
 SNAKEFILE = """\
 rule all:
@@ -25,6 +27,7 @@ rule count:
 
 def test_a_job_that_is_held_in_the_queue_is_told_of_and_goes_on_when_it_is_released(each_site: Site) -> None:
     site, flow = each_site, Flow(each_site.base / "flow", SNAKEFILE)
+    flow.change_heads(SOONER)
     try:
         for node in NODES[site.name]:
             site.order("drain", node, "on")

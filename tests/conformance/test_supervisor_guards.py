@@ -19,7 +19,7 @@ pytestmark = pytest.mark.criu
 def test_a_save_that_the_walltime_cut_off_is_begun_earlier_in_the_next_segment(tmp_path: Path) -> None:
     slow: dict[str, Any] = {"engine_place": f"{PLACE}Slow", "engine_options": {"seconds": "3.5"}}
     command = "echo up; sleep 3; until [ -e go ]; do sleep 0.02; done; exit 7"
-    with local_job(tmp_path, command, walltime=8.0, grace=1.0, floor=0.8, **slow) as job:
+    with local_job(tmp_path, command, walltime=10.0, grace=1.0, floor=0.8, **slow) as job:
         chain = Chain(job)
         chain.until(lambda: len(job.folder.segment_numbers()) == 3)
         (job.work / "go").touch()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from snakemake_executor_plugin_ckpt.state.records import Segment
 
 #: A walltime that leaves about 3.5 s of computing to a segment, so that jobs of 10 s need three or four.
 WALLTIME = ("--ckpt-walltime", "6s", "--ckpt-save-floor", "1.5s", "--ckpt-grace", "1s")
-#: After this many seconds a test that waits for something has failed; no result depends on it.
+#: After this many seconds without a word of the head a test that waits for something has failed; no result depends on
+#: it. A busy machine makes a workflow long, and not silent: each end of a segment is told.
 PATIENCE = 120.0
 
 
@@ -64,8 +66,29 @@ class Head:
 
     def wait(self) -> Done:
         """Wait for its end."""
-        status = self.process.wait(timeout=PATIENCE)
-        return Done(status, self.said())
+        patience = Patience(self)
+        while True:
+            try:
+                return Done(self.process.wait(timeout=1.0), self.said())
+            except subprocess.TimeoutExpired:
+                patience.check("the head's end")
+
+
+class Patience:
+    """Runs out when nothing new has been heard for a while, from a head if there is one."""
+
+    def __init__(self, head: Head | None) -> None:
+        self.head = head
+        self.heard = ""
+        self.since = time.monotonic()
+
+    def check(self, what: str) -> None:
+        """Fail, saying what was waited for, when it has run out."""
+        said = self.head.said() if self.head else ""
+        now = time.monotonic()
+        if said != self.heard:
+            self.heard, self.since = said, now
+        assert now - self.since < PATIENCE, f"{what} did not come, and nothing was heard for {PATIENCE:.0f} s\n{said}"
 
 
 class Flow:
@@ -93,6 +116,12 @@ class Flow:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
+
+    def change_heads(self, code: str) -> None:
+        """Have each head run Python code first, at its start."""
+        head = f'import sys\n\nif "ckpt" in sys.orig_argv:\n{textwrap.indent(code, "    ")}'
+        folder = self.write(f"../{self.path.name}.site/sitecustomize.py", head).resolve().parent
+        self.environment["PYTHONPATH"] = f"{folder}:{self.environment.get('PYTHONPATH', '')}"
 
     def text(self, name: str) -> str:
         """A file of the working directory."""
@@ -186,11 +215,10 @@ class Flow:
 
 def until(true: Callable[[], object], what: str, head: Head | None = None) -> None:
     """Wait until something holds."""
-    end = time.monotonic() + PATIENCE
+    patience = Patience(head)
     while not true():
-        said = head.said() if head else ""
-        assert time.monotonic() < end, f"{what} did not come\n{said}"
-        assert head is None or head.process.poll() is None, f"the head ended before {what} came\n{said}"
+        patience.check(what)
+        assert head is None or head.process.poll() is None, f"the head ended before {what} came\n{head.said()}"
         time.sleep(0.1)
 
 

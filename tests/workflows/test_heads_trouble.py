@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from snakemake_executor_plugin_ckpt import faults
+
 from .conftest import MakeFlow, MakeStage
 from .runs import Flow, until
 from .stages import STAGED, Stage
@@ -137,6 +139,26 @@ def test_a_running_job_that_cannot_be_attached_to_is_saved_and_its_outputs_are_k
     assert [path.name for path in Path(ours.path).iterdir() if path.name.startswith(".ckpt")] == []
 
 
+@pytest.mark.parametrize("point", ["aside.begin@2", "aside.done@2"])
+def test_a_head_that_dies_while_it_sets_outputs_aside_has_lost_nothing(stage_of: MakeStage, point: str) -> None:
+    stage = half_done(stage_of)
+    ours = stage.flow
+    ours.write("period", "nonsense")
+    struck = ours.path.parent / "struck"
+    struck.mkdir()
+    ours.environment |= {faults.WANTED: point, faults.STATE: str(struck)}
+    died = ours.ckpt(*STAGED)
+    assert died.status == -signal.SIGKILL, died.said
+    assert aside_of(ours, "job", "job.held").exists()
+    for name in (faults.WANTED, faults.STATE):
+        del ours.environment[name]
+    ours.write("period", "off")
+    stage.go("job")
+    done = ours.resume(*STAGED)
+    assert done.status == 0, done.said
+    stage.assert_each_step_was_made_once()
+
+
 #: In an engine that saves nothing: `cut` is ended by its walltime, `plain` when it may.
 UNSAVED = """
 rule all:
@@ -212,35 +234,28 @@ def test_a_refused_job_whose_outputs_cannot_be_set_aside_loses_nothing_and_fails
     stage.assert_each_step_was_made_once()
 
 
-#: Python runs it at each start; only a head is called with the word. While the file is there, something breaks.
+#: While a file is there, something breaks in a head.
 BROKEN = """\
-import os, sys
+import os
+import throttler
+from snakemake_executor_plugin_ckpt.head import watched
 
-if "ckpt" in sys.orig_argv:
-    import throttler
-    from snakemake_executor_plugin_ckpt.head import watched
+def spoil(kind, method, name, concerned=lambda self: True):
+    old = getattr(kind, method)
+    def spoiled(self, *arguments):
+        if os.path.exists(name) and concerned(self):
+            raise KeyError(name)
+        return old(self, *arguments)
+    setattr(kind, method, spoiled)
 
-    def spoil(kind, method, name, concerned=lambda self: True):
-        old = getattr(kind, method)
-        def spoiled(self, *arguments):
-            if os.path.exists(name) and concerned(self):
-                raise KeyError(name)
-            return old(self, *arguments)
-        setattr(kind, method, spoiled)
-
-    spoil(watched.WatchedJob, "next_step", "spoiled-step", lambda self: self.job.rule == "cut")
-    spoil(throttler.Throttler, "__aenter__", "spoiled-thread")
+spoil(watched.WatchedJob, "next_step", "spoiled-step", lambda self: self.job.rule == "cut")
+spoil(throttler.Throttler, "__aenter__", "spoiled-thread")
 """
-
-
-def broken(ours: Flow) -> None:
-    site = ours.write("../site/sitecustomize.py", BROKEN).resolve().parent
-    ours.environment["PYTHONPATH"] = f"{site}:{ours.environment.get('PYTHONPATH', '')}"
 
 
 def test_what_nobody_foresaw_of_one_job_does_not_end_the_watching_of_the_others(flow: MakeFlow) -> None:
     ours = flow(UNSAVED)
-    broken(ours)
+    ours.change_heads(BROKEN)
     head = ours.start(*NONE)
     until(lambda: (ours.path / "cut.txt").exists(), "work", head)
     ours.write("spoiled-step", "")
@@ -257,7 +272,7 @@ def test_what_nobody_foresaw_of_one_job_does_not_end_the_watching_of_the_others(
 def test_a_status_thread_that_dies_leaves_no_job_to_itself(stage_of: MakeStage) -> None:
     stage = stage_of({"job": ""})
     ours = stage.flow
-    broken(ours)
+    ours.change_heads(BROKEN)
     head = ours.start(*STAGED)
     until(lambda: stage.half("job"), "half of the work", head)
     ours.write("spoiled-thread", "")

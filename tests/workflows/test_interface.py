@@ -14,7 +14,7 @@ from .runs import Flow
 
 pytestmark = pytest.mark.criu
 
-#: Python runs it at each start. The status thread is started right before the throttler is made that it uses.
+#: For a head. The status thread is started right before the throttler is made that it uses.
 SLOW = """\
 import time, throttler
 
@@ -45,7 +45,7 @@ class TestInterface(TestWorkflowsLocalStorageBase):  # type: ignore[misc]  # Sna
 def test_a_status_thread_that_is_faster_than_what_starts_it_does_not_end_in_silence(tmp_path: Path) -> None:
     """It would fail before Snakemake has a scheduler to tell, and the workflow would wait for ever."""
     flow = Flow(tmp_path / "flow", "rule one:\n    output: 'one'\n    shell: 'touch {output}'\n")
-    flow.environment["PYTHONPATH"] = str(flow.write("site/sitecustomize.py", SLOW).parent)
+    flow.change_heads(SLOW)
     try:
         done = flow.ckpt()
         assert done.status == 0, done.said

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.criu, *NEEDS_SAGA]
 ARGUMENTS = (
     *QUICK,
     "cell=80",
-    "hour_step=0.5",
+    "hour_step=0.75",
     "months=[1]",
 )
 
