@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Engine, Probe
 from snakemake_executor_plugin_ckpt.errors import CkptError, EngineError
 from snakemake_executor_plugin_ckpt.segment.bandwidth import write_bandwidth
 from snakemake_executor_plugin_ckpt.state import durable
+from snakemake_executor_plugin_ckpt.state.mounts import file_system
 from snakemake_executor_plugin_ckpt.units import format_duration, format_size
 
 Status = Literal["ok", "warning", "problem"]
@@ -224,7 +224,7 @@ def _space(place: Path) -> Check:
 
 
 def _kind(place: Path) -> Check:
-    name, kind = "file system", file_system(place, proc.text_of(Path("/proc/self/mountinfo")))
+    name, kind = "file system", file_system(place)
     if os.statvfs(place).f_flag & os.ST_NOEXEC:
         remedy = "use a file system that lets scripts run (--state-dir): run.sh is in the job folder"
         return Check(name, "problem", f"{kind}, mounted noexec", remedy, YOU)
@@ -234,16 +234,3 @@ def _kind(place: Path) -> Check:
     if kind in _OF_ONE_NODE:
         return Check(name, "ok", f"{kind}: of this machine; jobs on a cluster need one that all nodes share")
     return Check(name, "ok", kind)
-
-
-def file_system(path: Path, mountinfo: str) -> str:
-    """The kind of file system that a path is on, by the text of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    real, best, kind = Path(os.path.realpath(path)), "", "unknown"
-    for line in mountinfo.splitlines():
-        left, separator, right = line.partition(" - ")
-        if not separator or len(left.split()) < 5:
-            continue
-        mounted = left.split()[4].encode().decode("unicode_escape")  # a blank is \040
-        if len(mounted) >= len(best) and real.is_relative_to(mounted):  # the later mount hides the earlier one
-            best, kind = mounted, right.split()[0]
-    return kind

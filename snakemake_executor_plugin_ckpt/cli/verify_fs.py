@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_ckpt import proc
-from snakemake_executor_plugin_ckpt.cli.checks import file_system
 from snakemake_executor_plugin_ckpt.cli.facts import UsageError
 from snakemake_executor_plugin_ckpt.cli.fs_probe import Echo, features
 from snakemake_executor_plugin_ckpt.cli.fs_report import Report, as_json, as_text
@@ -25,6 +24,7 @@ from snakemake_executor_plugin_ckpt.cli.fs_trial import Counts, Place, Workers
 from snakemake_executor_plugin_ckpt.cli.text import page_width, plural
 from snakemake_executor_plugin_ckpt.errors import StateError
 from snakemake_executor_plugin_ckpt.state import durable
+from snakemake_executor_plugin_ckpt.state.mounts import file_system
 
 _PREFIX = "ckpt-trial-"
 _TOKEN = re.compile(rf"{_PREFIX}[0-9a-f]{{12}}")
@@ -127,7 +127,7 @@ def _as_seen_here(directory: Path, party: str, report: Report) -> Report:
     unseen = f"the host that holds the trial saw nothing of {party}: {directory} is not the same folder on both"
     return replace(
         report,
-        file_system=file_system(directory, proc.text_of(Path("/proc/self/mountinfo"))),
+        file_system=file_system(directory),
         errors=report.errors if party in report.parties else [*report.errors, unseen],
     )
 
@@ -240,7 +240,7 @@ def _report(directory: Path, token: str, seconds: float, found: _Found, able: di
     return Report(
         token=token,
         directory=str(directory),
-        file_system=file_system(directory, proc.text_of(Path("/proc/self/mountinfo"))),
+        file_system=file_system(directory),
         seconds=seconds,
         hosts=dict(Counter(one.host for one in counts)),
         parties=found.parties,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,8 +199,13 @@ def idle_packs(images: Path) -> list[Path]:
 
 
 def sweep(images: Path) -> None:
-    """Remove the packs that no image needs."""
-    for path in idle_packs(images):
+    """Remove the packs that no image needs; none while the list of any image cannot be read."""
+    with suppress(OSError):  # nothing rests on it
+        _remove(idle_packs(images))
+
+
+def _remove(idle: Iterable[Path]) -> None:
+    for path in idle:
         point("pack.removing")
         with suppress(OSError):
             path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import os
 import time
@@ -18,15 +19,15 @@ from snakemake_executor_plugin_ckpt.images.manifest import Manifest, Wanted
 from snakemake_executor_plugin_ckpt.images.node import node_class
 from snakemake_executor_plugin_ckpt.images.outputs import rollback
 from snakemake_executor_plugin_ckpt.policy import Policy
+from snakemake_executor_plugin_ckpt.segment.claim import outlive
 from snakemake_executor_plugin_ckpt.state import durable
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Failure, Job, Segment
 from snakemake_executor_plugin_ckpt.units import format_duration
 
-#: Restores of one image that may fail (on different nodes where the scheduler has them) before the one before is tried.
+#: Restores of one image that may fail (on different nodes where the scheduler has them), or nodes that it may not fit,
+#: before the one before is tried.
 TRIES = 2
-
-
 #: Seconds that criu may take at least for a restore, and bytes a second that the slowest disk gives.
 _RESTORE_LEAST, _RESTORE_RATE = 60.0, 5e6
 
@@ -111,6 +112,7 @@ def begin(
     OSError
         Images cannot be read now, which is no reason to begin anew. Nothing was done.
     """
+    outlive(folder, segment, history)
     payload = _payload(folder, job)
     start = time.monotonic()
     chosen = _choose(folder, job, history, engine)
@@ -119,12 +121,12 @@ def begin(
         raise OSError(errno.EIO, "images cannot be read now, and nothing is begun anew: " + "; ".join(chosen.told))
     segment.warnings += chosen.told
     bad = frozenset(chosen.refused.reasons)
+    if chosen.refused.elsewhere and (chosen.manifest is None or _may_fit_elsewhere(chosen, history)):
+        # To go back, or to begin anew, would throw away what another node can go on with.
+        raise CannotBegin("restore", f"the newest images do not fit {segment.host}: " + "; ".join(chosen.told))
     if chosen.manifest is not None and chosen.plan is not None:
         running = _restore(folder, segment, engine, payload, chosen.manifest, chosen.plan, limit)
         return Begun(running, chosen.manifest.generation if chosen.sound else None, bad)
-    if chosen.refused.elsewhere:
-        # To begin anew here would throw away what another node can go on with.
-        raise CannotBegin("restore", f"no image fits {segment.host}: " + "; ".join(chosen.told))
     if history:
         _start_again(folder, Policy.from_dict(job.policy), segment, history, chosen.told)
     faults.point("launch.begin")
@@ -163,6 +165,13 @@ def _choose(folder: JobFolder, job: Job, history: Sequence[Segment], engine: Eng
             break
     os.stat(folder.images_folder)  # a disk that went away meanwhile has no images either
     return chosen
+
+
+def _may_fit_elsewhere(chosen: _Chosen, history: Sequence[Segment]) -> bool:
+    """Whether an image newer than the chosen one fits other nodes, and not yet `TRIES` of them were tried in a row."""
+    assert chosen.manifest is not None
+    waits = itertools.takewhile(lambda one: one.failure == "restore" and one.restored_from is None, reversed(history))
+    return max(chosen.refused.elsewhere) > chosen.manifest.generation and len(list(waits)) < TRIES
 
 
 def _newest_worth_trying(history: Sequence[Segment]) -> int | None:

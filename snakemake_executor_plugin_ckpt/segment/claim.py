@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from snakemake_executor_plugin_ckpt import faults, proc
 from snakemake_executor_plugin_ckpt.errors import StateError
 from snakemake_executor_plugin_ckpt.images.node import node_summary
 from snakemake_executor_plugin_ckpt.schedulers.base import Allocation
+from snakemake_executor_plugin_ckpt.segment.events import IDLE
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
+from snakemake_executor_plugin_ckpt.state.mounts import file_system
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 
+#: Seconds in which a supervisor sees that its segment was declared lost (it looks every `IDLE`), and has ended its
+#: payload; how much later a file system shows it what is new (nfs(5): acdirmax).
+_SEES, _SHOWN = IDLE + 5.0, {"nfs": 60.0, "nfs4": 60.0}
 #: Seconds that a killed supervisor and its payload may take to vanish; a process that waits for a disk takes longer.
 _END = 30.0
 
@@ -58,6 +64,18 @@ def claim(folder: JobFolder, job: Job, scheduler: str, allocation: Allocation) -
     if not folder.claim(segment):
         raise StateError(f"segment {segment.number} of {job.key} has another owner")
     return segment, [one for one in history if one.attempt == job.attempt]
+
+
+def outlive(folder: JobFolder, segment: Segment, history: Sequence[Segment]) -> None:
+    """Wait until the segment before, if it was declared lost and lives on all the same, has seen that and ended.
+
+    That is on another node, which nobody can ask: Slurm, for one, starts a job again when only the daemon of its node
+    is silent (slurm.conf(5), SlurmdTimeout). What its payload still writes would come behind the rollback.
+    """
+    last = history[-1] if history else None
+    if last is not None and last.outcome == "running" and last.host != segment.host:
+        needs = _SEES + _SHOWN.get(file_system(folder.path), 0.0)
+        time.sleep(max(0.0, needs - folder.lost_before(last.number, segment.number)))
 
 
 def _end_of(folder: JobFolder, last: Segment, scheduler: str, allocation: Allocation) -> None:

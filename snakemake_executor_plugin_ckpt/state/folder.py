@@ -142,6 +142,10 @@ class JobFolder:
         except FileNotFoundError:
             return None
 
+    def lost_before(self, number: int, later: int) -> float:
+        """Seconds from when a segment was declared lost to when a later one noted something, by the disk's clock."""
+        return self._segment_file(later).stat().st_mtime - self._lost_file(number).stat().st_mtime
+
     # -- submissions -------------------------------------------------------------------------------------------
 
     def submissions(self) -> list[Submission]:

@@ -34,8 +34,8 @@ ORDERS, UP = "CKPT_CLUSTER_ORDERS", "CKPT_CLUSTERS"
 #: Seconds for a whole workflow, however busy the machine is.
 LIMIT = 600.0
 NODES = {"oar": ("onode1", "onode2"), "slurm": ("node1", "node2", "node3")}
-#: Appends the lines 0 to COUNT - 1, one every PAUSE seconds, so that what a second copy writes shows; prints a digest of
-#: all at the end; the argument MARKER only marks its processes.
+#: Appends the lines 0 to COUNT - 1, one every PAUSE seconds, so that what a second copy writes shows; prints a digest
+#: of all at the end; the argument MARKER only marks its processes.
 COUNTER = """\
 import hashlib, sys, time
 total = hashlib.sha256()

@@ -117,8 +117,10 @@ def test_images_that_fit_another_node_are_left_to_it_and_nothing_is_begun_anew(t
         segment = job.wait()[-1]
         assert (segment.outcome, segment.failure, segment.restored_from) == ("failed", "restore", None)
         assert segment.reason is not None and "this node's CPU lacks avx9000" in segment.reason
-        # An older one that fits is used.
+        # An older one that fits is used when another node did not fit either.
         manifests.write(generations.path_of(job.folder.images_folder, 1), made[1])
+        job.submit()
+        assert [one.restored_from for one in job.wait()[2:]] == [None]
         job.submit()
         segment = job.wait()[-1]
         assert (segment.restored_from, segment.exit) == (1, 0)

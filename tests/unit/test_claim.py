@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.histories import History
+from helpers.histories import ELSEWHERE, History
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.errors import StateError
@@ -96,3 +98,37 @@ def test_no_segment_of_a_job_whose_success_snakemake_knows_is_claimed(tmp_path: 
     with pytest.raises(StateError, match="is over"):
         claim.claim(history.folder, history.job, "local", MINE)
     assert history.folder.segment_numbers() == [1]
+
+
+@pytest.mark.parametrize(
+    ("host", "ago", "kind", "waits"),
+    [
+        (ELSEWHERE, 0.0, "beegfs", 15.0),
+        (ELSEWHERE, 5.0, "beegfs", 10.0),
+        (ELSEWHERE, 20.0, "beegfs", 0.0),
+        (ELSEWHERE, 5.0, "nfs4", 70.0),
+        (proc.host_name(), 0.0, "nfs4", None),  # ended by `claim` itself
+    ],
+)
+def test_a_segment_called_lost_that_may_live_elsewhere_has_the_time_to_see_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, ago: float, kind: str, waits: float | None
+) -> None:
+    history = History(tmp_path, "key")
+    history.segment(host=host, job_id="batch-2")
+    segment, before = claim.claim(history.folder, history.job, "local", MINE)
+    lost = history.folder.segments_folder / "0001.lost"
+    then = (lost.with_name("0002.yaml").stat().st_mtime_ns - int(ago * 1e9)) / 1e9
+    os.utime(lost, (then, then))
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(claim, "file_system", lambda _: kind)
+    claim.outlive(history.folder, segment, before)
+    assert slept == ([] if waits is None else [pytest.approx(waits, abs=0.01)])
+
+
+def test_a_segment_that_ended_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(tmp_path, "key")
+    history.saved()
+    segment, before = claim.claim(history.folder, history.job, "local", MINE)
+    monkeypatch.setattr(time, "sleep", None)
+    claim.outlive(history.folder, segment, before)

@@ -188,19 +188,6 @@ def test_a_full_file_system_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mon
     assert {one.name: one.status for one in checks.state_dir(tmp_path)}["write speed"] == "problem"
 
 
-def test_the_file_system_of_a_path_is_that_of_the_nearest_mount() -> None:
-    mountinfo = (
-        "1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
-        "2 1 0:40 / /bettik rw shared:2 - beegfs beegfs rw\n"
-        "3 1 0:41 / /my\\040disk rw - nfs4 host:/x rw\n"
-        "garbage\n"
-    )
-    assert checks.file_system(Path("/bettik/user/ckpt"), mountinfo) == "beegfs"
-    assert checks.file_system(Path("/bettikx"), mountinfo) == "ext4"
-    assert checks.file_system(Path("/my disk/a"), mountinfo) == "nfs4"
-    assert checks.file_system(Path("/x"), "") == "unknown"
-
-
 # -- the command
 
 

@@ -388,3 +388,13 @@ def test_a_manifest_that_is_sealed_but_nonsense_is_refused(tmp_path: Path, files
     (folder / manifest.NAME).write_bytes(body + seal)
     with pytest.raises(ImageRefused, match="does not hold what it should"):
         manifest.read(folder)
+
+
+def test_an_old_image_that_cannot_be_read_keeps_no_new_one_from_being_made(images: Path) -> None:
+    folder = generations.path_of(images, 1)
+    folder.rename(images / "aside")
+    folder.symlink_to(folder)  # ELOOP, as a failing disk gives EIO
+    kept = sorted((images / packs.FOLDER).iterdir())
+    make(images, 4)
+    assert generations.numbers(images)[-1] == 4
+    assert set(kept) <= set((images / packs.FOLDER).iterdir()), "which of them it needs is not known"
