@@ -118,8 +118,8 @@ what is removed:
   of finished jobs               images and temporary files; a job that failed is not finished
   of jobs without a segment      images that were never finished; images beyond those that the job keeps (--ckpt-keep),
                                  once that many newer ones were verified: never the last good one
-  leftovers                      interrupted writes and records of local keepers whose process was of this host, and
-                                 is gone
+  leftovers                      interrupted writes and removals, kept outputs (packs) that no image needs, records
+                                 of batch jobs that are gone (of local ones: if their process was of this host)
   with --older-than              the whole folders, logs and history too, of jobs that succeeded, and of whose success
                                  Snakemake was told, if nothing happened to them for so long
 
@@ -283,7 +283,7 @@ def _doctor_options(command: _Parser) -> None:
 
 def _gc_options(command: _Parser) -> None:
     command.add_argument("--dry-run", "-n", action="store_true", help="say what would be removed, and remove nothing")
-    text = "also remove the whole folders of jobs that ended so long ago, such as 30d"
+    text = "also remove the whole folders of jobs that succeeded so long ago, such as 30d"
     command.add_argument("--older-than", type=_duration, metavar="DURATION", help=text)
 
 

@@ -187,9 +187,9 @@ class Scheduler(ABC):
         Parameters
         ----------
         job_ids
-            Batch jobs whose last segment is over and whose next one has not begun.
+            Batch jobs that are alive; of those that wait, `liveness` has just seen how.
         exclude
-            Of some of them, the nodes to avoid.
+            Of each, the nodes to avoid.
         """
 
     def held(self, job_ids: Sequence[str]) -> dict[str, str]:

@@ -45,6 +45,11 @@ INOTIFY = (
     + "os.fstat(fd); sys.exit(13)"
 )
 
+SYSV = (
+    "import ctypes, os, sys, time\nl = ctypes.CDLL(None); l.shmat.restype = ctypes.c_void_p\n"
+    "number = l.shmget(0, 4096, 0o600); l.shmat(number, None, 0); l.shmctl(number, 0, None)" + END + "sys.exit(16)"
+)
+
 MEMFD = (
     "import mmap, os, sys, time\nfd = os.memfd_create('shared'); os.ftruncate(fd, 4096); m = mmap.mmap(fd, 4096)"
     + END
@@ -119,6 +124,24 @@ def test_a_tracer_is_refused_and_goes_on(trial: Trial, variant: str) -> None:
 @pytest.mark.criu
 def test_a_file_watch_is_refused_without_root_and_goes_on(trial: Trial) -> None:
     refused(trial, "criu-rootless", INOTIFY, "inotify", 13)
+
+
+@pytest.mark.root
+@pytest.mark.criu
+def test_a_file_watch_is_saved_by_root(trial: Trial) -> None:
+    engine = trial.engine("criu-root")
+    payload = trial.python(INOTIFY.replace("os.fstat(fd)", "assert b'go' in os.read(fd, 999)"))
+    running = trial.launch(engine, payload)
+    trial.wait_said("up")
+    assert engine.unsavable(running) == []
+    running = trial.cycle(engine, running, payload)
+    (trial.folder / "go").touch()
+    assert trial.wait(running) == 13, trial.said()
+
+
+@SAVING
+def test_system_v_shared_memory_is_refused_and_goes_on(trial: Trial, variant: str) -> None:
+    refused(trial, variant, SYSV, "System V shared memory", 16)
 
 
 @SAVING

@@ -97,6 +97,10 @@ TCP = (
     "import socket, time\na = socket.create_server(('127.0.0.1', 0))\n"
     "b = socket.create_connection(a.getsockname())\nc = a.accept()\nprint(1, flush=True)\ntime.sleep(60)"
 )
+SYSV = (
+    "import ctypes, time\nl = ctypes.CDLL(None)\nn = l.shmget(0, 4096, 0o600)\nl.shmat.restype = ctypes.c_void_p\n"
+    "l.shmat(n, None, 0)\nl.shmctl(n, 0, None)\nprint(1, flush=True)\ntime.sleep(60)"
+)
 LISTENS = "import socket, time\na = socket.create_server(('127.0.0.1', 0))\nprint(1, flush=True)\ntime.sleep(60)"
 
 
@@ -108,6 +112,8 @@ LISTENS = "import socket, time\na = socket.create_server(('127.0.0.1', 0))\nprin
         (NO_WATCH, "rootless", ""),
         (SEMAPHORE, "rootless", "multiprocessing"),
         (SEMAPHORE, "root", ""),
+        (SYSV, "rootless", "System V shared memory"),
+        (SYSV, "root", "System V shared memory"),
         (TCP, "rootless", "established TCP connection"),
         (LISTENS, "rootless", ""),
     ],

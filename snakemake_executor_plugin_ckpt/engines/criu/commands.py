@@ -85,7 +85,7 @@ _REASONS: list[tuple[str, str]] = [
         "a container inside the job: run snakemake inside it instead",
     ),
     (r"seccomp", "a seccomp filter: needs criu as root"),
-    (r"SysVIPC", "System V shared memory: needs the root way"),
+    (r"SysVIPC", "System V shared memory: switch it off in the program"),
     (r"anon_inode:\[perf_event\]|perf_event", "a perf event: do not profile a job that is to be saved"),
     (
         r"ptraced|seized|Unable to interrupt task.*\(Operation not permitted\)",

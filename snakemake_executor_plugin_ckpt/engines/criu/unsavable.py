@@ -1,6 +1,6 @@
 """What in a tree makes a save fail, found in /proc before the save, and named for the user.
 
-The table of what stock CRIU can and cannot save was measured (shared/facts of the project, CRIU section E).
+The table of what stock CRIU can and cannot save was measured (docs/further.md, What cannot be saved).
 CRIU's own refusal stays the last word; this is to say it early, and in words that name a way out.
 """
 
@@ -24,6 +24,8 @@ _DESCRIPTORS = {
 }
 #: Mapped by criu into a tree that it saves, and left there by one that was killed: nobody uses it any more.
 _LEFT = "/memfd:CRIUMFD"
+#: criu saves it of a whole IPC namespace only, and jobs share that of their node.
+_SYSV, _NO_SYSV = "/SYSV", "uses System V shared memory; switch it off in the program"
 _NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts")
 _ESTABLISHED = "01"
 _MAP = re.compile(r"^\S+ \S{3}(\S) \S+ \S+ \d+ +(.*)$", re.MULTILINE)
@@ -90,6 +92,8 @@ def _of_process(pid: int, first: int, way: Way, sockets: set[str]) -> Iterator[s
         if "anon_inode:inotify" in opened and _watches(pid):
             yield "watches files (inotify), as tail -f does; use tail without -f, or poll"
         yield from _of_maps(_maps(pid))
+    elif any(path.startswith(_SYSV) for _, path in _maps(pid)):
+        yield _NO_SYSV
 
 
 def _of_status(pid: int, way: Way) -> Iterator[str]:
@@ -105,8 +109,8 @@ def _of_maps(maps: list[tuple[str, str]]) -> Iterator[str]:
     said = set()
     for shared, path in maps:
         what = ""
-        if path.startswith("/SYSV"):
-            what = "uses System V shared memory; needs a node where CRIU runs as root"
+        if path.startswith(_SYSV):
+            what = _NO_SYSV
         elif path.startswith("/[aio]"):
             what = "uses Linux native asynchronous I/O; switch it off in the program"
         elif shared == "s" and _is_memfd(path):
