@@ -268,10 +268,6 @@ class WatchedJob:
         with suppress(OSError):  # what stays is for `ckpt gc`
             self.folder.discard()
 
-    def stop(self, limit: float) -> None:
-        """End the job's batch job and wait until it is gone; see `stop`."""
-        stop([self], limit)
-
     def check_scheduler(self) -> None:
         """Make sure that whether the job's segment lives can be asked.
 

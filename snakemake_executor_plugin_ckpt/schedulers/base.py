@@ -96,8 +96,6 @@ class Scheduler(ABC):
     """
 
     name: str
-    #: Whether a saved segment's chain goes on by itself (`requeue`), without a head.
-    requeues: bool
     #: Whether asking costs others something, so that it is not done more often than needed.
     shared: bool = True
     #: Whether a walltime is kept to the second.

@@ -29,7 +29,6 @@ class Local(Scheduler):
     """See the module. As many jobs run as Snakemake submits (``--jobs``); none waits in a queue here."""
 
     name = "local"
-    requeues = True
     shared = False
     exact = True
     suspends = True

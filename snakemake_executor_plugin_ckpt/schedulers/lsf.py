@@ -43,7 +43,6 @@ class Lsf(Scheduler):
     """See the module."""
 
     name = "lsf"
-    requeues = True
     suspends = True
     resources = text.RESOURCES
     prefixes = ("lsf_",)

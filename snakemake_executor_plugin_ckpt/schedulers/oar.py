@@ -44,7 +44,6 @@ class Oar(Scheduler):
     """See the module."""
 
     name = "oar"
-    requeues = True
     resources = text.RESOURCES
     prefixes = ("oar_",)
 

@@ -27,6 +27,10 @@ _CLIENTS = ("sbatch", "squeue", "scancel", "scontrol")
 #: job's own, and sbatch would take its values for the new one.
 _FOREIGN = ("SLURM_", "SQUEUE_", "SCANCEL_", "SINFO_", "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_CLUSTERS")
 _KEPT = ("SLURM_CONF",)
+#: What is said to squeue and sinfo each time. Without ``--all`` jobs whose partitions are hidden (Hidden=YES, or
+#: AllowGroups without their owner, who may have left the group since; squeue(1)) are left out, for their owner too: a
+#: job that runs would be taken for one that is over.
+_ASKED = ("--noheader", "--all")
 #: sbatch by itself tries again for a while when slurmctld is busy.
 _SUBMIT_LIMIT = 120.0
 _ASK_LIMIT = 60.0
@@ -50,7 +54,6 @@ class Slurm(Scheduler):
     """See the module."""
 
     name = "slurm"
-    requeues = True
     resources = slurm_text.RESOURCES
     prefixes = ("slurm_",)
     refused = slurm_text.REFUSED
@@ -203,10 +206,10 @@ class Slurm(Scheduler):
         if not node:
             return None
         try:
-            said = _run(["sinfo", "--noheader", f"--nodes={node}", "-o", "%f"]).checked()
+            said = _sinfo(f"--nodes={node}", "-o", "%f")
         except SchedulerError:
             return None
-        return slurm_text.node_class(said.stdout.partition("\n")[0], name)
+        return slurm_text.node_class(said.partition("\n")[0], name)
 
 
 def _run(words: Sequence[str], timeout: float = _ASK_LIMIT, stdin: str | None = None) -> Finished:
@@ -215,14 +218,17 @@ def _run(words: Sequence[str], timeout: float = _ASK_LIMIT, stdin: str | None = 
 
 
 def _squeue(*words: str) -> str:
-    return _run(["squeue", "--noheader", "--states=all", *words]).checked(slurm_text.OUTAGE).stdout
+    return _run(["squeue", *_ASKED, "--states=all", *words]).checked(slurm_text.OUTAGE).stdout
+
+
+def _sinfo(*words: str) -> str:
+    return _run(["sinfo", *_ASKED, *words]).checked(slurm_text.OUTAGE).stdout
 
 
 def _node_names(hosts: Sequence[str]) -> list[str]:
     if not hosts:
         return []
-    said = _run(["sinfo", "--noheader", "--Node", "-O", "NodeList:256,NodeHost:256"]).checked(slurm_text.OUTAGE)
-    return slurm_text.node_names(said.stdout, hosts)
+    return slurm_text.node_names(_sinfo("--Node", "-O", "NodeList:256,NodeHost:256"), hosts)
 
 
 def _end(job_id: str, walltime: str | None) -> float | None:

@@ -106,6 +106,7 @@ PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF
 PartitionName=low PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=short PriorityTier=10 PreemptMode=OFF MaxTime=1
 PartitionName=high PriorityTier=100 PreemptMode=OFF
+PartitionName=hidden Hidden=YES PriorityTier=10 PreemptMode=OFF
 CONF
     } >$ETC/slurm.conf
 }
@@ -173,8 +174,8 @@ idle() {
     local node
     start_ctld
     for node in "${NODES[@]}"; do start_node "$node"; drain "$node" off; done
-    squeue -ho %A | sort -u | xargs -r scancel
-    waitfor "$1" no_jobs || { squeue; sinfo -N -l; die "jobs are left, or nodes are down"; }
+    squeue -aho %A | sort -u | xargs -r scancel
+    waitfor "$1" no_jobs || { squeue -a; sinfo -N -l; die "jobs are left, or nodes are down"; }
 }
 
 # --- verbs -----------------------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ down() {
     say down
 }
 
-no_jobs() { [ -z "$(squeue -h)" ] && all_up; }
+no_jobs() { [ -z "$(squeue -ah)" ] && all_up; }
 
 [ "$(id -u)" = 0 ] || die "must be root"
 case ${1:-} in
@@ -206,6 +207,6 @@ kill-slurmd) known "${2:-}" && kill_slurmd "$2" ;;
 requeue-wait) configure $((${2:?seconds} - 1)) && finish $RUN/ctld/pid 20 && start_ctld ;;
 drain) known "${2:-}" && drain "$2" "${3:?on or off}" ;;
 idle) idle "${2:-60}" ;;
-status) sinfo -N -l && squeue ;;
+status) sinfo -N -l && squeue -a ;;
 *) die "usage: $0 up|down|reset|status|ctld-down|ctld-up|kill-node|start-node|kill-slurmd|requeue-wait|drain|idle" ;;
 esac

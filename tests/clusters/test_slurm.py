@@ -14,6 +14,7 @@ import pytest
 from helpers.jobs import PLAIN
 from helpers.waiting import wait_for
 
+from snakemake_executor_plugin_ckpt.head.watched import stop
 from snakemake_executor_plugin_ckpt.schedulers.base import Liveness, Request
 
 from .cluster import ClusterJob, Site, client, expected, most_at_once
@@ -28,7 +29,7 @@ def site(site_of: Callable[[str], Site]) -> Site:
 
 def queue(job_id: str) -> str:
     """The state of a batch job; nothing if it is over."""
-    known = (line.split() for line in client("squeue", "--me", "--noheader", "-o", "%i %T").splitlines())
+    known = (line.split() for line in client("squeue", "--me", "--all", "--noheader", "-o", "%i %T").splitlines())
     return next((state for one, state in known if one == job_id), "")
 
 
@@ -97,7 +98,7 @@ def test_a_killed_node_costs_at_most_the_time_since_the_last_save(site: Site) ->
 def test_cancel_leaves_nothing_behind(site: Site) -> None:
     job = site.counter(600)
     first = job.computing(1)
-    job.watched.stop(60)
+    stop([job.watched], 60)
     wait_for(lambda: not job.processes(), "the end of all processes")
     assert queue(first.job_id) in ("", "COMPLETING")
     assert job.folder.segment(1).outcome != "running"
@@ -108,7 +109,7 @@ def test_a_job_cancelled_between_two_segments_does_not_come_back(site: Site) -> 
     first = job.computing(1)
     site.warn(str(job.watched.job_id))
     wait_for(lambda: job.over(1), "the save")
-    job.watched.stop(60)
+    stop([job.watched], 60)
     wait_for(lambda: not queue(first.job_id), "the end of the batch job")
     time.sleep(1)
     assert job.folder.segment_numbers() == [1]
@@ -274,3 +275,26 @@ def test_a_lost_answer_is_made_good_by_the_name(site: Site) -> None:
     assert job.watched.job_id == sent
     assert job.end().action == "succeed"
     assert len(job.folder.submissions()) == 1
+
+
+def test_a_chain_in_a_hidden_partition_is_seen_and_goes_on(site: Site) -> None:
+    """Slurm shows such jobs to nobody who does not ask for all partitions, and not to their owner either."""
+    job = site.counter(60, extra={"slurm_partition": "hidden"})
+    first = job.computing(1)
+    assert first.job_id not in client("squeue", "--me", "--noheader", "-o", "%i").split(), "it is hidden here"
+    assert site.scheduler.liveness([first.job_id]) == {first.job_id: Liveness.ALIVE}
+    assert site.scheduler.find(job.folder.submissions()[0].name) == first.job_id
+    # With that partition nodes are told of once more.
+    assert site.scheduler.node_class({"SLURMD_NODENAME": first.host}, "cpu_?") in ("cpu_1", "cpu_2")
+    site.warn(first.job_id)
+    wait_for(lambda: queue(first.job_id) == "PENDING", "the requeue")
+    assert site.scheduler.liveness([first.job_id]) == {first.job_id: Liveness.ALIVE}
+    site.scheduler.hasten([first.job_id], {first.job_id: [first.host]})
+    assert excluded(first.job_id) == {first.host}
+    assert job.end().action == "succeed", job.told()
+    one, two = job.folder.segments()
+    assert (one.outcome, two.outcome) == ("saved", "finished"), job.told()
+    assert one.host != two.host
+    assert one.job_id == two.job_id
+    assert len(job.folder.submissions()) == 1, "nobody took it for lost"
+    assert job.out() == expected(60)

@@ -15,6 +15,7 @@ from snakemake_executor_plugin_ckpt.images import generations
 from snakemake_executor_plugin_ckpt.images.outputs import packs, snapshot
 from snakemake_executor_plugin_ckpt.images.outputs.packs import PIECE
 from snakemake_executor_plugin_ckpt.images.outputs.snapshot import LARGE, Rewritten
+from snakemake_executor_plugin_ckpt.images.outputs.table import Table
 from snakemake_executor_plugin_ckpt.state import durable
 
 MANY = LARGE + 12345
@@ -283,58 +284,7 @@ def test_a_large_file_that_is_renamed_right_after_the_freeze_spoils_nothing(plac
     assert place.content() == {"log": content}
 
 
-# -- what is too large to be kept ----------------------------------------------------------------------------------
-
-
-def test_a_file_above_the_limit_is_not_copied_but_cut_and_it_is_said(place: Place) -> None:
-    place.limit = 200_000
-    large = place.work / "large"
-    large.write_bytes(os.urandom(300_000))
-    os.utime(large, ns=(1, 1))
-    place.save("large")
-    assert place.copied == 0
-    assert "--ckpt-copy-limit" in place.warnings[0]
-    content = large.read_bytes()
-    append(large, b"more")
-    assert place.rollback() == [f"{large}: cut from 300004 to 300000 bytes"]
-    assert large.read_bytes() == content
-    assert place.rollback() == []
-
-
-@pytest.mark.parametrize("where", [0, 150_000, 299_999])
-def test_a_file_above_the_limit_that_was_rewritten_is_refused(place: Place, where: int) -> None:
-    place.limit = 200_000
-    large = place.work / "large"
-    large.write_bytes(os.urandom(300_000))
-    os.utime(large, ns=(1, 1))
-    place.save("large")
-    overwrite(large, where, b"?")
-    with pytest.raises(ImageRefused, match="changed after the save otherwise than by growing"):
-        place.rollback()
-
-
-def test_a_file_above_the_limit_that_is_written_in_place_is_refused_as_soon_as_it_changed(place: Place) -> None:
-    place.limit = 200_000
-    (place.work / "large").write_bytes(os.urandom(300_000))
-    writer = place.writer("large", "r+b")
-    place.save("large")
-    assert place.rollback() == []
-    writer.does("f.seek(0, 2); f.write(b'more')")
-    with pytest.raises(ImageRefused, match="large"):
-        place.rollback()
-
-
-def test_a_file_above_the_limit_that_is_gone_is_refused(place: Place) -> None:
-    place.limit = 200_000
-    (place.work / "large").write_bytes(os.urandom(300_000))
-    place.save("large")
-    (place.work / "large").unlink()
-    with pytest.raises(ImageRefused, match="is gone and was not kept"):
-        place.rollback()
-
-
 def test_what_there_is_to_copy_is_known_without_reading(place: Place) -> None:
-    from snakemake_executor_plugin_ckpt.images.outputs.table import Table
     from snakemake_executor_plugin_ckpt.images.outputs.watched import Watch
 
     (place.work / "folder").mkdir()

@@ -68,6 +68,20 @@ def test_no_answer_is_not_the_end_of_jobs(clients: Clients) -> None:
     assert clients.scheduler.liveness(["1", "2"]) == {"1": Liveness.UNKNOWN, "2": Liveness.UNKNOWN}
 
 
+def test_jobs_and_nodes_of_hidden_partitions_are_seen(clients: Clients) -> None:
+    """As Slurm does it: they are shown to nobody who does not ask for all partitions."""
+    hidden = 'case " $* " in *" --all "*) ;; *) exit 0;; esac'
+    clients.say("squeue", f"{hidden}\necho '7 RUNNING 0 None'")
+    clients.say("sinfo", f'{hidden}\ncase "$*" in *%f*) echo all,zen3;; *) echo n1 host1;; esac')
+    assert clients.scheduler.liveness(["7"]) == {"7": Liveness.ALIVE}
+    assert clients.scheduler.find("ckpt-name") == "7"
+    assert clients.scheduler.requeue(Allocation("7", None), time.monotonic()) == REQUEUE
+    assert clients.scheduler.node_class({"SLURMD_NODENAME": "n1"}, "zen*") == "zen3"
+    clients.say("sbatch", "cat > /dev/null; echo 5")
+    clients.scheduler.submit(replace(REQUEST, exclude=["host1"]))
+    assert "--exclude=n1" in clients.called()[-1].split()
+
+
 def test_variables_that_would_change_an_answer_are_kept_from_the_clients(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +148,7 @@ def test_a_requeued_job_is_kept_off_nodes_besides_those_that_its_rule_excludes(
     clients.show("1 PENDING 1 BeginTime\n")
     clients.scheduler.liveness(["1"])
     clients.say("sinfo", "echo 'n1 host1'")
-    clients.say("squeue", f'[ "$*" = "--noheader --states=all -o %x --jobs=1" ] && echo "{before}"')
+    clients.say("squeue", f'[ "$*" = "--noheader --all --states=all -o %x --jobs=1" ] && echo "{before}"')
     for _ in range(2):
         clients.scheduler.hasten(["1"], {"1": ["host1"]})
     assert [call for call in clients.called() if call.startswith("scontrol")] == [

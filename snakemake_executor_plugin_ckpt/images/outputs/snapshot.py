@@ -170,7 +170,7 @@ class Snapshot:
         surveyed = self._surveyed.entries.get(path) if self._surveyed else None
         if surveyed is None or not surveyed.extents:
             return self._file(path, found, opener, self._base.entries.get(path))
-        grew = surveyed.stamp is not None and surveyed.stamp.precedes(found)
+        grew = surveyed.stamp is not None and surveyed.stamp.precedes(found) and surveyed.stamp.was_here(found)
         if grew and found.st_size > LARGE and path not in self._careful and opener.appends(found.st_size):
             return self._grown(path, found, surveyed.extents)
         return self._file(path, found, opener, surveyed)
@@ -184,7 +184,7 @@ class Snapshot:
         old: list[Extent] = []
         if base is not None and base.extents is not None:
             old = base.extents
-        same = base is not None and base.extents is not None and base.unchanged(found) and not opener.mapped
+        same = base is not None and base.extents is not None and base.unchanged_here(found) and not opener.mapped
         if same and self._packer.kept(old):
             entry.extents = old
             return entry
@@ -260,6 +260,6 @@ def changed_bytes(watch: Watch, base: Table, limit: int) -> int:
                 found = os.lstat(path)
                 before = base.entries.get(path)
                 kept = stat.S_ISREG(found.st_mode) and found.st_size <= limit
-                if kept and (before is None or not before.unchanged(found)):
+                if kept and (before is None or not before.unchanged_here(found)):
                     total += found.st_size
     return total

@@ -28,7 +28,11 @@ class Extent(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """What tells without reading that a file is as it was; the change time (ctime) cannot be set by a program."""
+    """What tells without reading that a file is as it was; the change time (ctime) cannot be set by a program.
+
+    The device's number is for saves alone (`was_here`). Network file systems, FUSE, btrfs and ZFS have one that each
+    mount is given anew: it differs between nodes and after a reboot, and may there mean another file system.
+    """
 
     size: int
     mtime_ns: int
@@ -41,9 +45,17 @@ class Stamp(NamedTuple):
         """From what stat(2) says."""
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
 
+    def matches(self, now: os.stat_result) -> bool:
+        """Whether a file was not touched since, on whatever node it is looked at."""
+        return self[:-1] == Stamp.of(now)[:-1]
+
+    def was_here(self, now: os.stat_result) -> bool:
+        """Whether a file was on the same mount; if not, a save reads it."""
+        return self.device == now.st_dev
+
     def precedes(self, now: os.stat_result) -> bool:
         """Whether a file may be the same one grown since, or not changed at all."""
-        return (self.inode, self.device) == (now.st_ino, now.st_dev) and now.st_size >= self.size
+        return self.inode == now.st_ino and now.st_size >= self.size
 
 
 @dataclass
@@ -89,8 +101,12 @@ class Entry:
 
     def unchanged(self, found: os.stat_result) -> bool:
         """Whether a file is as it was, by its stamp alone."""
-        trusted = not self.mapped and not self.fresh
-        return trusted and stat.S_ISREG(found.st_mode) and self.stamp == Stamp.of(found)
+        trusted = not self.mapped and not self.fresh and stat.S_ISREG(found.st_mode)
+        return trusted and self.stamp is not None and self.stamp.matches(found)
+
+    def unchanged_here(self, found: os.stat_result) -> bool:
+        """The same for a save: on a mount of another number it rather reads once more than trusts a stamp."""
+        return self.unchanged(found) and self.stamp is not None and self.stamp.was_here(found)
 
 
 @dataclass
