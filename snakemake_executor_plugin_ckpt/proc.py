@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _NUMBERS = re.compile(r"^NSpid:\s+(.*)$", re.MULTILINE)
 _TRACED = re.compile(r"^State:\s+(?P<state>.).*^TracerPid:\s+(?P<tracer>\d+)$", re.MULTILINE | re.DOTALL)
-_RESIDENT = re.compile(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", re.MULTILINE)
+_MEMORY = re.compile(r"^(RssAnon|RssShmem|VmSwap):\s+(\d+) kB$", re.MULTILINE)
+_DELETED = " (deleted)"
+#: A mapping of what has no name (any more): ends of the addresses, offset, device and inode; proc_pid_maps(5).
+_NAMELESS = re.compile(r"^(\w+)-(\w+) \S+ (\w+) (\w+):(\w+) (\d+) +/.* \(deleted\)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -136,17 +140,30 @@ def held(pids: list[int]) -> bool:
     was stopped. Zombies are nobody's to hold, but say nothing alone.
     """
     try:
-        threads = [_traced(thread) for pid in pids for thread in sorted(Path(f"/proc/{pid}/task").iterdir())]
+        tracers = {tracer for pid in pids for tracer in _tracers(pid)} - {None}
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return True in threads and False not in threads
+    return bool(tracers) and 0 not in tracers
 
 
-def _traced(thread: Path) -> bool | None:
-    """Whether a thread has a tracer; None for a zombie."""
+def held_from_outside(pids: list[int]) -> bool:
+    """Whether a tracer that is none of these processes holds a thread of theirs."""
+    found: set[int | None] = set()
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found |= _tracers(pid)
+    return bool(found - {0, None, *pids})
+
+
+def _tracers(pid: int) -> set[int | None]:
+    """The tracers of a process's threads: 0 for one that has none, None for a zombie."""
+    return {_tracer(thread) for thread in sorted(Path(f"/proc/{pid}/task").iterdir())}
+
+
+def _tracer(thread: Path) -> int | None:
     found = _TRACED.search(text_of(thread / "status"))
     assert found is not None
-    return None if found["state"] in "ZX" else int(found["tracer"]) != 0
+    return None if found["state"] in "ZX" else int(found["tracer"])
 
 
 def number_inside(pid: int) -> int | None:
@@ -158,17 +175,67 @@ def number_inside(pid: int) -> int | None:
     return int(found[1].split()[-1]) if found else pid
 
 
-def resident_bytes(pids: list[int]) -> int:
-    """Memory of these processes that an image would carry, in bytes: anonymous and shared, not that of files."""
-    return sum(_resident_kib(pid) for pid in pids) * 1024
+def resident_bytes(pids: list[int], shm: Path | None = None) -> int:
+    """Bytes of these processes that an image would carry: an estimate that reads no page and walks no folder.
+
+    That is the private memory of each, swapped or not; what has no name and is shared memory or an open file, once,
+    however many have it; and a whole /dev/shm. Not the pages of files with names, which are opened again.
+
+    Parameters
+    ----------
+    pids
+        The processes; one that ends meanwhile counts for nothing.
+    shm
+        Where a /dev/shm is seen that is theirs alone, if it is.
+    """
+    private = shared = 0
+    mapped: dict[tuple[int, int], int] = {}
+    opened: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with suppress(OSError):
+            memory = dict(_MEMORY.findall(text_of(Path(f"/proc/{pid}/status"))))
+            private += 1024 * (int(memory.get("RssAnon", 0)) + int(memory.get("VmSwap", 0)))
+            opened |= _nameless_opened(pid)
+            if part := 1024 * int(memory.get("RssShmem", 0)):
+                for file, end in _nameless_mapped(pid).items():
+                    mapped[file] = max(end, mapped.get(file, 0))
+                shared += part
+    device, used = _used(shm)
+    # What of it is shared shows in the memory of each, and what the mapped files are large may not all be in use: there
+    # is no more of it than the smaller of the two. What is counted as open, or with /dev/shm, is not counted again.
+    at_most = sum(end for file, end in mapped.items() if file not in opened and file[0] != device)
+    return private + used + min(shared, at_most) + sum(size for file, size in opened.items() if file[0] != device)
 
 
-def _resident_kib(pid: int) -> int:
-    try:
-        status = text_of(Path(f"/proc/{pid}/status"))
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(kib) for kib in _RESIDENT.findall(status))
+def _nameless_mapped(pid: int) -> dict[tuple[int, int], int]:
+    """Of each file without a name that a process has mapped, by device and inode: the end of what is mapped (bytes)."""
+    found: dict[tuple[int, int], int] = {}
+    for begin, end, offset, major, minor, inode in _NAMELESS.findall(text_of(Path(f"/proc/{pid}/maps"))):
+        file = os.makedev(int(major, 16), int(minor, 16)), int(inode)
+        found[file] = max(int(offset, 16) + int(end, 16) - int(begin, 16), found.get(file, 0))
+    return found
+
+
+def _nameless_opened(pid: int) -> dict[tuple[int, int], int]:
+    """Of each file without a name that a process has open, by device and inode: the bytes in it, holes left out."""
+    found: dict[tuple[int, int], int] = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):  # closed meanwhile
+            link = f"/proc/{pid}/fd/{name}"
+            if os.readlink(link).endswith(_DELETED):
+                info = os.stat(link)
+                if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:  # else criu finds it under another name
+                    found[info.st_dev, info.st_ino] = info.st_blocks * 512
+    return found
+
+
+def _used(shm: Path | None) -> tuple[int | None, int]:
+    """The device of a /dev/shm, and the bytes that are used in it, swapped or not."""
+    if shm is not None:
+        with suppress(OSError):  # it goes with the processes
+            found = os.statvfs(shm)
+            return os.stat(shm).st_dev, (found.f_blocks - found.f_bfree) * found.f_frsize
+    return None, 0
 
 
 def command_line(pid: int) -> str:

@@ -99,6 +99,12 @@ class Running(Protocol):
     def pids(self) -> list[int]:
         """The tree's processes, by their numbers on the node."""
 
+    def shm(self) -> Path | None:
+        """Where a /dev/shm that is the tree's alone, all of which goes into an image, is seen from outside, if any."""
+
+    def end(self) -> None:
+        """End the whole tree at once; may be called in another thread, before `kill`, which is to come all the same."""
+
     def kill(self) -> None:
         """End the whole tree at once and wait until it is gone."""
 

@@ -1,15 +1,15 @@
 """When a save must start so that it is over before the walltime: pure arithmetic.
 
 Reserve = 90 % quantile of this job's measured saves, each scaled to the memory it has now, times the margin;
-before the first save: memory over the measured bandwidth of the state directory, plus a base. The deadline is
-the walltime's end less the reserve and the scheduler's grace, which is left for the end of the batch job.
+before the first save: what an image would hold over the measured bandwidth of the state directory, plus a base. The
+deadline is the walltime's end less the reserve and the scheduler's grace, which is left for the end of the batch job.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snakemake_executor_plugin_ckpt.state.records import Segment
 
@@ -44,6 +44,15 @@ def _ratio(resident: int, then: int) -> float:
 def reserve(expected: float, margin: float, floor: float, ceiling: float) -> float:
     """Seconds to keep free for a save that is expected to take `expected` seconds."""
     return min(max(expected * margin, floor), ceiling)
+
+
+def fully_counted(history: Sequence[Segment]) -> list[Segment]:
+    """A history in which no image held more than its save had counted before.
+
+    Earlier versions did not count /dev/shm, swapped memory, and open files without a name. Their amounts would make
+    that of now seem many times more than what was saved then, and the reserve as long as the segment.
+    """
+    return [replace(one, amount=max(one.amount, one.bytes or 0)) if one.amount else one for one in history]
 
 
 def cut_off(history: Sequence[Segment]) -> list[Measured]:
@@ -86,6 +95,22 @@ def remaining(end: float | None, now: float, walltime: float | None) -> float:
 def deadline(end: float, reserved: float, grace: float) -> float:
     """When the save must start (s, on the clock of `end`)."""
     return end - reserved - grace
+
+
+def over_before(save_at: float, begin: float, takes: float) -> bool:
+    """Whether a save after which the job goes on leaves the one that the walltime makes its time.
+
+    If not, it is left to that one, which follows so soon that little can be lost till then; cut off by the walltime,
+    it would lose the whole segment.
+
+    Parameters
+    ----------
+    save_at
+        When the walltime's save must begin (s, on any clock).
+    begin, takes
+        When the other one would begin, and the seconds that it is given.
+    """
+    return begin + takes <= save_at
 
 
 def auto_period(cost: float, mtbf: float) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from snakemake_executor_plugin_ckpt import proc
@@ -20,7 +21,7 @@ from snakemake_executor_plugin_ckpt.images.outputs.snapshot import Rewritten, Sn
 from snakemake_executor_plugin_ckpt.images.outputs.table import Table
 from snakemake_executor_plugin_ckpt.images.outputs.watched import Watch
 from snakemake_executor_plugin_ckpt.policy import Policy
-from snakemake_executor_plugin_ckpt.segment import mistakes
+from snakemake_executor_plugin_ckpt.segment import events, mistakes
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 from snakemake_executor_plugin_ckpt.state.records import Job, Segment
 
@@ -60,9 +61,11 @@ class Saver:
                 self._base = Table.read(path)
 
     def amount(self, running: Running) -> int:
-        """Bytes that a save would have to handle now: the tree's memory, and the outputs that changed."""
-        changed = snapshot.changed_bytes(self.watch, self._base, self.policy.copy_limit)
-        return proc.resident_bytes(running.pids()) + changed
+        """Bytes that a save would have to handle now: what an image holds of the tree, and the outputs that changed."""
+        return _resident(running) + self._changed()
+
+    def _changed(self) -> int:
+        return snapshot.changed_bytes(self.watch, self._base, self.policy.copy_limit)
 
     @mistakes.told()
     def save(self, running: Running, stop: bool, limit: float) -> None:
@@ -86,14 +89,18 @@ class Saver:
         OSError
             The disk did not take the image.
         StateError
-            The segment was declared lost meanwhile: it no longer has the right to save.
+            The segment was declared lost meanwhile: it no longer has the right to save, and its payload none to go on.
         """
+        with _while_ours(self.folder, self.segment.number, running):
+            self._make(running, stop, limit)
+
+    def _make(self, running: Running, stop: bool, limit: float) -> None:
         begin = time.monotonic()
         generation = (
             max([*generations.numbers(self._images), *self.segment.images, self.segment.restored_from or 0]) + 1
         )
-        self.segment.resident = proc.resident_bytes(running.pids())
-        amount = self.amount(running)
+        self.segment.resident = _resident(running)
+        amount = self.segment.resident + self._changed()
         partial = generations.begin(self._images, generation)
         sizes = {name: int(str(entry["size"])) for name, entry in self._packs.items()}
         packer = Packer(partial, generation, self._base, sizes)
@@ -183,6 +190,46 @@ class Saver:
         segment.saves += 1
         segment.dump, segment.frozen, segment.took = stats.dump, stats.frozen, took
         segment.failure = segment.reason = None
+
+
+def _resident(running: Running) -> int:
+    return proc.resident_bytes(running.pids(), running.shm())
+
+
+@contextmanager
+def _while_ours(folder: JobFolder, number: int, running: Running) -> Iterator[None]:
+    """Look, while a save goes on, whether the segment is declared lost, as is looked between events: saves can be long.
+
+    In a thread of its own, since a save waits for disks. All that it does is to end the payload.
+
+    Raises
+    ------
+    StateError
+        It was, and the payload is ended, whatever became of the save.
+    """
+    over, striking = threading.Event(), threading.Lock()
+    lost: list[str] = []
+
+    def look() -> None:
+        while not over.wait(events.IDLE):
+            why = None
+            with suppress(OSError):  # a disk that is gone says nothing
+                why = folder.lost(number)
+            with striking:  # never after the save, when the payload's number may be another's
+                if why is not None and not over.is_set():
+                    lost.append(why)
+                    running.end()
+                    return
+
+    thread = threading.Thread(target=look, daemon=True)  # one that waits for the disk is not waited for
+    thread.start()
+    try:
+        yield
+    finally:
+        with striking:
+            over.set()
+        if lost:
+            raise StateError(f"this segment was declared lost: {lost[0]}")
 
 
 def watch_of(folder: JobFolder, job: Job, policy: Policy) -> Watch:

@@ -20,7 +20,7 @@ from snakemake_executor_plugin_ckpt.engines.base import Engine, Running, load_en
 from snakemake_executor_plugin_ckpt.errors import EngineError, Halfway, StateError, Unsavable
 from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.schedulers.base import FAILED, REQUEUE, Allocation, load_scheduler
-from snakemake_executor_plugin_ckpt.segment import beginning, claim, closing, mistakes, patience, saving, tree
+from snakemake_executor_plugin_ckpt.segment import beginning, claim, closing, deadline, mistakes, patience, saving, tree
 from snakemake_executor_plugin_ckpt.segment.amounts import Amount
 from snakemake_executor_plugin_ckpt.segment.bandwidth import write_bandwidth
 from snakemake_executor_plugin_ckpt.segment.events import Events
@@ -97,7 +97,7 @@ class _Supervisor:
         self.history = history
         self.events = events
         self.suspension = suspension
-        self.times = Times(policy, allocation.end, history)
+        self.times = Times(policy, allocation.end, deadline.fully_counted(history))
         self.stop_wanted = False
         self.save_due = False
         self.failures = 0
@@ -202,7 +202,8 @@ class _Supervisor:
             requests.discard("checkpoint")
         if trial or "checkpoint" in requests or now >= self.next_period(running):
             self.save_due = True
-        if (self.save_due or self.stop_wanted) and now >= self.next_try:
+        due = self.stop_wanted or (self.save_due and self.leaves_time(running, now))
+        if due and now >= self.next_try:
             return self.save(running, parked="park" in requests, stop=self.stop_wanted)
         return None
 
@@ -250,6 +251,7 @@ class _Supervisor:
         closing.withdraw(self.folder, self.segment, running, self.bound())
         self.segment.parked = parked or None
         self.close("saved")
+        self.answered("checkpoint")  # which this save did as well: the next segment need not begin with one
         return 0 if parked else REQUEUE
 
     def made_image(self, before: int | None, stop: bool) -> bool:
@@ -303,15 +305,17 @@ class _Supervisor:
         """After a save that was killed half-way: the payload goes on only if all of it lived through that.
 
         A process that is let go with the saver's code in its registers dies of it at once (seen: SIGTRAP). What
-        the rest then makes of it, be it an exit status, is no word of the job.
+        the rest then makes of it, be it an exit status, is no word of the job. Nor will it be where the saver still
+        holds them, since it hangs and has yet to die.
         """
         time.sleep(_SETTLE)
         dead = sum(not one.alive() for one in before)
-        if not dead:
+        if not dead and not proc.held_from_outside(running.pids()):
             return None
         closing.withdraw(self.folder, self.segment, running, self.bound())
-        reason = f"a save was killed in its midst, and {dead} of the job's processes may have died of it"
-        return self.failed("killed", f"{reason}: the job goes back to its newest image")
+        wrong = f"{dead} of the job's processes may have died of it" if dead else "it hangs and holds the job still"
+        reason = f"a save was killed in its midst, and {wrong}: the job goes back to its newest image"
+        return self.failed("killed", reason)
 
     def look(self, running: Running) -> bool:
         """Say early what will not be saved, while there is time to do something about it; whether there is any."""
@@ -352,8 +356,15 @@ class _Supervisor:
             return math.inf
         if self.stop_wanted:
             return min(self.next_try, self.next_look, max(self.times.end, time.monotonic() + 0.1))
-        due = self.next_try if self.save_due else self.next_period(running)
+        due = max(self.next_try if self.save_due else self.next_period(running), time.monotonic())
+        due = due if self.leaves_time(running, due) else math.inf
         return min(self.save_at(running), self.next_look, due)
+
+    def leaves_time(self, running: Running, begin: float) -> bool:
+        """Whether a save after which the payload goes on may begin then, or is left to that of the walltime."""
+        # Without what `reserve` adds after a cut: that is twice a guess, and should this one be late, it has the time.
+        takes = self.policy.margin * self.times.expected(self.amount(running))
+        return deadline.over_before(self.save_at(running), begin, takes)
 
     def next_period(self, running: Running) -> float:
         """When the next save is due that only guards against a node's death."""

@@ -63,7 +63,8 @@ class Segment(Record):
     verify, restore
         Of the restore: checksums and rollback; engine.
     resident, amount, copied
-        At the save: memory of the tree; the same with the outputs that had changed; what of them was copied.
+        At the save: what the image holds of the tree (memory, /dev/shm, nameless files); the same with the outputs
+        that had changed; what of them was copied.
     restored_from, generation
         The image it began with, and the newest that it wrote.
     images

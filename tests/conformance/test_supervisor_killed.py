@@ -7,21 +7,30 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 from helpers.chains import Chain
 from helpers.counting import WATCHED, assert_as_one_run, count, journal
 from helpers.jobs import LocalJob, local_job
-from helpers.saboteurs import PLACE
+from helpers.saboteurs import PLACE, _is_dump
 from helpers.waiting import wait_for, wait_for_text
 
 from snakemake_executor_plugin_ckpt import proc
-from snakemake_executor_plugin_ckpt.engines.criu import locate
+from snakemake_executor_plugin_ckpt.engines.base import Running, SaveStats
+from snakemake_executor_plugin_ckpt.engines.criu import CriuEngine, locate, stages
+from snakemake_executor_plugin_ckpt.engines.world.world import World
+from snakemake_executor_plugin_ckpt.errors import EngineError, Halfway
 from snakemake_executor_plugin_ckpt.images import generations
+from snakemake_executor_plugin_ckpt.segment import events
 
 pytestmark = pytest.mark.criu
+
+#: Where a segment finds the engines of this file; those of other tests are in `helpers.saboteurs`.
+HERE = "conformance.test_supervisor_killed:"
 
 
 def checkpoint(job: LocalJob) -> None:
@@ -130,6 +139,125 @@ def test_what_a_torn_tree_says_is_withdrawn_and_the_next_segment_restores(tmp_pa
         assert (first.failure, second.restored_from) == ("killed", 1)
         assert "newest image" in (first.reason or "")
         assert_as_one_run(job)
+
+
+class Never:
+    """A world that says nothing any more but what it had to say of commands before."""
+
+    def __init__(self, *before: int) -> None:
+        self.statuses = list(before)
+        self.told: list[str] = []
+        self._reading, self._writing = os.pipe()
+        os.write(self._writing, bytes(len(before)))
+
+    def fileno(self) -> int:
+        return self._reading
+
+    def tell(self, verb: str, value: object) -> None:
+        self.told.append(verb)
+
+    def take_command_end(self) -> int | None:
+        return self.statuses.pop(0) if self.statuses and os.read(self._reading, 1) else None
+
+    def close(self) -> None:
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+@pytest.mark.parametrize("before", [(), (signal.SIGKILL,)])
+def test_a_dump_whose_end_is_never_said_is_one_that_was_killed_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(stages, "_DIES", 0.1)
+    world = Never(*before)  # the end of an earlier one is not taken for that of this one
+    with stages.Stages(tmp_path) as dump, pytest.raises(Halfway):
+        dump.watch(cast(World, world), {}, lambda: None, 0.1, lambda: None)
+    assert world.told == ["run", "stop_running"]
+    world.close()
+
+
+class Hangs(CriuEngine):
+    """The criu of any dump but the first holds the tree and does not die of a kill, as one that waits for a dead disk.
+
+    Option `accepted` is whether it hangs before or after it was told that all was done while the tree stood still.
+    """
+
+    saves = 0
+
+    def save(self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float) -> SaveStats:
+        self.saves += 1
+        if self.saves == 1:
+            return super().save(running, folder, frozen, stop, limit)
+
+        def hang() -> None:
+            [dump] = [pid for pid in proc.descendants(os.getpid()) if _is_dump(pid)]
+            os.kill(dump, signal.SIGSTOP)
+            if self.options["accepted"] == "no":
+                raise EngineError("the disk is gone")
+            frozen()
+
+        tell = running.tell  # type: ignore[attr-defined]
+        vars(running)["tell"] = lambda verb, value: None if verb == "stop_running" else tell(verb, value)
+        stages._DIES = 0.5
+        return super().save(running, folder, hang, stop, 1.0)
+
+    def holds(self, running: Running) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("accepted", ["no", "yes"])
+def test_a_payload_that_a_hanging_criu_holds_is_ended_and_the_next_segment_restores(
+    tmp_path: Path, accepted: str
+) -> None:
+    options = {"accepted": accepted}
+    with local_job(tmp_path, count(), WATCHED, engine_place=f"{HERE}Hangs", engine_options=options) as job:
+        chain = Chain(job)
+        chain.until(lambda: "\n5\n" in job.said())
+        checkpoint(job)
+        wait_for_text(job.folder.payload_log, "\n10\n")
+        job.folder.request("checkpoint")
+        wait_for(lambda: job.folder.segment(1).outcome != "running", "the end of the segment")
+        job.folder.clear_request("checkpoint")
+        assert chain.end().reason == "the job ended with exit status 7"
+        first, second = job.folder.segments()
+        assert (first.failure, second.restored_from) == ("killed", 1)
+        assert "it hangs" in (first.reason or "")
+        assert_as_one_run(job)
+
+
+class Waits(CriuEngine):
+    """A save waits, and the tree runs on, while the file named by option `hold` exists; it makes `hold`.held."""
+
+    def save(self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float) -> SaveStats:
+        events.IDLE = 0.05
+        hold = Path(self.options["hold"])
+        hold.with_suffix(".held").touch()
+        while hold.exists():
+            time.sleep(0.01)
+        return super().save(running, folder, frozen, stop, limit)
+
+
+def test_a_payload_that_is_disowned_while_its_save_takes_long_does_not_go_on(tmp_path: Path) -> None:
+    hold, lines = tmp_path / "hold", 200
+    options = {"hold": str(hold)}
+    with local_job(tmp_path, count(lines), WATCHED, engine_place=f"{HERE}Waits", engine_options=options) as job:
+        job.submit()
+        wait_for_text(job.folder.payload_log, "\n5\n")
+        checkpoint(job)
+        hold.with_suffix(".held").unlink()
+        hold.touch()
+        job.folder.request("checkpoint")
+        wait_for(hold.with_suffix(".held").exists, "the save")
+        job.folder.declare_lost(1, "its node does not answer")
+        wait_for(lambda: not proc.children(init_of(job)), "the end of the payload", 5.0)
+        assert hold.exists(), "the save is still under way"
+        hold.unlink()
+        (lost,) = job.wait()
+        assert (lost.outcome, lost.exit, lost.generation) == ("running", None, 1), "our record says no more"
+        job.folder.clear_request("checkpoint")
+        assert Chain(job).end().reason == "the job ended with exit status 7"
+        assert job.folder.segment(2).restored_from == 1
+        assert_as_one_run(job, lines)
 
 
 #: A criu of which the first restore is killed some steps after its beginning; stopped between the steps, so that it

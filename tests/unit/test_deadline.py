@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from helpers.jobs import a_segment
 
+from snakemake_executor_plugin_ckpt.policy import Policy
 from snakemake_executor_plugin_ckpt.segment.deadline import (
     BASE,
     Measured,
     auto_period,
     cut_off,
     deadline,
+    fully_counted,
+    over_before,
     remaining,
     reserve,
     save_time,
     too_short,
 )
+from snakemake_executor_plugin_ckpt.segment.times import Times
 
 GIB = 1 << 30
 
@@ -129,3 +134,26 @@ def test_a_save_that_succeeded_later_says_what_saves_take() -> None:
     saved = a_segment(2, outcome="saved", generation=1)
     assert cut_off([cut, saved]) == []
     assert len(cut_off([saved, cut, a_segment(3)])) == 1
+
+
+def test_amounts_that_left_out_most_of_the_image_make_no_save_seem_hopeless() -> None:
+    """A version that did not count /dev/shm saw 0.1 GiB where it saved 50, in 60 s; this one sees 50."""
+    history = [a_segment(amount=GIB // 10, bytes=50 * GIB, took=60.0)]
+    policy = Policy(walltime=2 * HOUR, margin=1.5, grace=10.0)
+    now = Times(policy, time.time() + 2 * HOUR, fully_counted(history)).reserve(50 * GIB)
+    assert now == pytest.approx(90.0, abs=1.0)
+    assert Times(policy, time.time() + 2 * HOUR, history).reserve(50 * GIB) == policy.ceiling
+
+
+def test_amounts_that_counted_all_stay_what_they_are() -> None:
+    history = [a_segment(1), a_segment(2, amount=3 * GIB, bytes=GIB), a_segment(3, amount=GIB), a_segment(4, bytes=1)]
+    assert fully_counted(history) == history
+
+
+@pytest.mark.parametrize(("begin", "over"), [(0.0, True), (70.0, True), (70.1, False), (101.0, False)])
+def test_a_save_is_over_in_time_if_all_that_it_is_given_is_before_the_next(begin: float, over: bool) -> None:
+    assert over_before(100.0, begin, 30.0) == over
+
+
+def test_without_a_walltime_there_is_time_for_any_save() -> None:
+    assert over_before(math.inf, 1e9, 1e9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -17,23 +18,36 @@ from snakemake_executor_plugin_ckpt.engines.criu import CriuEngine
 from snakemake_executor_plugin_ckpt.errors import EngineError, Halfway, StateError
 from snakemake_executor_plugin_ckpt.images import generations, manifest
 from snakemake_executor_plugin_ckpt.images.outputs.packs import FOLDER
+from snakemake_executor_plugin_ckpt.segment import events
 from snakemake_executor_plugin_ckpt.segment.saving import Saver
 from snakemake_executor_plugin_ckpt.state.folder import JobFolder
 
 
 class Payload:
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
     def pids(self) -> list[int]:
         return [os.getpid()]
 
+    def shm(self) -> Path | None:
+        return None
+
+    def end(self) -> None:
+        self.ended.set()
+
 
 class Told(CriuEngine):
-    """Writes a log, and then raises what it is told to; else the save succeeds."""
+    """Writes a log, does something, and then raises what it is told to; else the save succeeds."""
 
     name = "told"
     error: Exception | None = None
+    meanwhile: Callable[[], object] | None = None
 
     def save(self, running: Running, folder: Path, frozen: Callable[[], None], stop: bool, limit: float) -> SaveStats:
         (folder / "criu.log").write_text("Error (x): y")
+        if self.meanwhile is not None:
+            self.meanwhile()
         if self.error is not None:
             raise self.error
         frozen()
@@ -57,9 +71,10 @@ class Job:
         self.engine = Told({})
         job = a_job(watched=[str(self.output)])
         self.saver = Saver(self.folder, job, a_segment(), self.engine, None, [])
+        self.payload = Payload()
 
     def save(self) -> None:
-        self.saver.save(cast(Running, Payload()), False, 60.0)
+        self.saver.save(cast(Running, self.payload), False, 60.0)
 
     def left(self) -> list[str]:
         """Files and folders in the images folder."""
@@ -136,3 +151,58 @@ def test_a_segment_that_was_declared_lost_is_told_from_a_mistake(job: Job) -> No
     with pytest.raises(StateError, match="declared lost"):
         job.save()
     assert job.left() == []
+
+
+@pytest.mark.parametrize("error", [None, EngineError("the payload is gone"), OSError(errno.EIO, "gone")])
+def test_a_payload_that_is_disowned_in_the_midst_of_a_long_save_is_ended_at_once(
+    job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    def goes_on_till_it_is_ended() -> None:
+        job.folder.declare_lost(1, "its node does not answer")
+        job.payload.ended.wait(5.0)
+
+    monkeypatch.setattr(events, "IDLE", 0.01)
+    job.engine.meanwhile, job.engine.error = goes_on_till_it_is_ended, error
+    with pytest.raises(StateError, match="declared lost: its node does not answer"):
+        job.save()
+    assert job.payload.ended.is_set(), "a successor may run by now"
+    assert job.left() == []
+
+
+def test_a_disk_that_is_gone_in_the_midst_of_a_save_disowns_nobody(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Semaphore(0)
+    lost = JobFolder.lost
+
+    def gone(folder: JobFolder, number: int) -> str | None:
+        if threading.current_thread() is threading.main_thread():
+            return lost(folder, number)
+        looked.release()
+        raise OSError(errno.EIO, "gone")
+
+    monkeypatch.setattr(events, "IDLE", 0.01)
+    monkeypatch.setattr(JobFolder, "lost", gone)
+    job.engine.meanwhile = lambda: [looked.acquire(timeout=20.0) for _ in range(3)]
+    job.save()
+    assert generations.numbers(job.folder.images_folder) == [1]
+    assert not job.payload.ended.is_set()
+
+
+def test_nobody_is_ended_when_the_save_is_over(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer, over = threading.Event(), threading.Event(), threading.Event()
+    lost = JobFolder.lost
+
+    def slow(folder: JobFolder, number: int) -> str | None:
+        if threading.current_thread() is threading.main_thread():
+            return lost(folder, number)
+        asked.set()
+        answer.wait(20.0)
+        threading.Timer(0.05, over.set).start()
+        return "its node does not answer"
+
+    monkeypatch.setattr(events, "IDLE", 0.01)
+    monkeypatch.setattr(JobFolder, "lost", slow)
+    job.engine.meanwhile = lambda: asked.wait(20.0)
+    job.save()
+    answer.set()
+    assert over.wait(20.0)
+    assert not job.payload.ended.is_set()

@@ -10,19 +10,22 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_plugin_ckpt.errors import EngineError, Halfway
+from snakemake_executor_plugin_ckpt.errors import Halfway
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_ckpt.engines.world.world import World
 
 #: Seconds between two calls of what is done while criu writes.
 _TICK = 0.1
+#: Seconds in which a criu that was killed has ended, unless it hangs in the kernel (a disk that is gone).
+_DIES = 10.0
 _SCRIPT = """#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = post-dump ] || exit 0
 echo post-dump > "$CKPT_STAGE" || exit 1
@@ -39,7 +42,7 @@ class Stages:
     folder
         A private folder on the node, for criu's logs too; gone at the end.
     status
-        criu's wait status.
+        criu's wait status; that of one that was killed, if it hangs and has not ended.
     error
         What the caller's part raised while the tree was stopped; criu then let the tree go on.
     accepted
@@ -84,10 +87,11 @@ class Stages:
 
         Raises
         ------
-        EngineError
-            criu was still writing at the limit; it was killed, and the tree goes on.
+        Halfway
+            criu was still writing at the limit and was killed. The tree goes on, or will when that criu has ended.
         """
         until = time.monotonic() + limit
+        running.take_command_end()  # of an earlier one that hung: it is not the end of this one
         running.tell("run", command)
         poller = select.poll()
         poller.register(self._from_script, select.POLLIN)
@@ -108,13 +112,13 @@ class Stages:
                 self.status = status
                 break
             if not ready and late:
-                if self.accepted:
-                    break
-                raise EngineError("criu dump did not end when it was killed")
+                # No more is known than of one that died of the kill: it will, and may be inside the tree's processes.
+                self.status = signal.SIGKILL
+                break
             if not ready:
                 late = True
                 running.tell("stop_running", 1)
-                until = time.monotonic() + 10
+                until = time.monotonic() + _DIES
         if late and self.status != 0 and not self.accepted:
             raise Halfway(f"criu dump did not end within {limit:.0f} s and was stopped; the job goes on")
 

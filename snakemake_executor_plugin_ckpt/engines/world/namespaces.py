@@ -1,6 +1,6 @@
 """The private world in which a payload lives: the same shape on every node, so that CRIU saves no namespace.
 
-Three ways to have it, by what a node allows (measured: shared/facts of the project, CRIU section B and C):
+Three ways to have it, by what a node allows (measured; docs/further.md):
 
 rootless
     An ordinary user's own user namespace with pid, mount and time namespaces in it. No admin, no daemon.
@@ -103,6 +103,14 @@ def furnish(way: Way) -> None:
     )
     with suppress(OSError):  # where /dev/ptmx is already a link to pts/ptmx there is nothing to bind
         kernel.mount("/dev/pts/ptmx", "/dev/ptmx", None, kernel.MS_BIND)
+
+
+def shm_of(first: int, way: Way) -> Path | None:
+    """The /dev/shm that `furnish` gave to the world of a first process, as it is seen from outside; None: the node's.
+
+    Through the mount namespace of that process; allowed to the owner of its user namespace (proc_pid_root(5)).
+    """
+    return None if way == "capabilities" else Path(f"/proc/{first}/root/dev/shm")
 
 
 def criu_capabilities(way: Way) -> int | None:

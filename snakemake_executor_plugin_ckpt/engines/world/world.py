@@ -58,14 +58,22 @@ class World:
                 return [root, *proc.descendants(root)]
         return []
 
-    def kill(self) -> None:
-        """See `Running.kill`; the kernel ends all of a pid namespace with its first process."""
-        if self._control.fileno() < 0:
-            return  # done already: the number may be another process's by now
+    def shm(self) -> Path | None:
+        """See `Running.shm`."""
+        return namespaces.shm_of(self.init, self.way)
+
+    def end(self) -> None:
+        """See `Running.end`; the kernel ends all of a pid namespace with its first process."""
         if self.way == "capabilities":
             proc.end_below(self.init)
         with suppress(ProcessLookupError):
             os.kill(self.init, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """See `Running.kill`."""
+        if self._control.fileno() < 0:
+            return  # done already: the number may be another process's by now
+        self.end()
         with suppress(ChildProcessError):
             os.waitpid(self.init, 0)
         self._control.close()
