@@ -18,6 +18,8 @@ from .cluster import LIMIT, NODES, Site, computes, meanwhile
 pytestmark = [pytest.mark.cluster, pytest.mark.criu]
 
 OUTAGE = 120.0
+#: In an outage a head asks after 40 s, 80 s, and so on; here after 10 s, 20 s, and so on.
+SOONER = "from snakemake_executor_plugin_ckpt.head import backoff\nbackoff.EVERY = 5.0\n"
 #: Of each job, what it counts to (5 a second) and its resources; `waits` may only run on the last node, which takes no
 #: jobs until the outage is over.
 COUNTS = {"through": 850, "cut": 350, "ends": 150, "next": 10, "waits": 10}
@@ -58,6 +60,7 @@ def snakefile(site: Site) -> str:
 def test_two_minutes_without_the_central_daemons_cost_nothing(each_site: Site) -> None:
     """Nor does OAR's data base. Jobs compute, end, are cut off by their walltime, wait, are submitted meanwhile."""
     site, flow = each_site, Flow(each_site.base / "flow", snakefile(each_site))
+    flow.change_heads(SOONER)
     try:
         site.order("drain", NODES[site.name][-1], "on")
         head = flow.start("--ckpt-scheduler", site.name, "--ckpt-walltime", "10min", "--jobs", "8")

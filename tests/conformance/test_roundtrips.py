@@ -17,6 +17,8 @@ from snakemake_executor_plugin_ckpt.errors import EngineError
 SAVING = pytest.mark.parametrize("variant", variants(saving=True))
 MISSING = [tool for tool in ("Rscript", "saga_cmd") if shutil.which(tool) is None]
 NEEDS_SAGA = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (apt: saga r-base-core)")
+#: Exit status, what was said, and the content of all files by their names.
+Result = tuple[int, str, dict[str, bytes]]
 # SAGA writes times into its log and its headers.
 NOT_RESULTS = (".log", ".mgrd", ".sgrd", ".prj")
 
@@ -36,21 +38,27 @@ def undisturbed_and_saved(
 
     A moment is a text that the payload says, or seconds after the last restore.
     """
-    found: list[tuple[int, str, dict[str, bytes]]] = []
-    nothing: list[str | float] = []
-    for moments in (nothing, when):
-        folder = base / f"run-{len(found)}"
+
+    def run(number: int, moments: list[str | float]) -> tuple[int, Result]:
+        folder = base / f"run-{number}"
         folder.mkdir()
         if prepare:
             prepare(folder)
         with Trial(folder) as trial:
-            found.append(_run(trial, variant, script, moments))
-    assert found[0] == found[1]
-    assert found[0][0] == 0, found[0][1]
-    assert found[0][2]
+            return _run(trial, variant, script, moments)
+
+    _, whole = run(0, [])
+    # On a busy machine the program may be over before this process had its turn.
+    tries = (run(number, when) for number in range(1, 4))
+    saved = next((result for saves, result in tries if saves >= 2), None)
+    assert saved is not None, "the program was over too soon"
+    assert saved == whole
+    assert whole[0] == 0, whole[1]
+    assert whole[2]
 
 
-def _run(trial: Trial, variant: str, script: str, moments: list[str | float]) -> tuple[int, str, dict[str, bytes]]:
+def _run(trial: Trial, variant: str, script: str, moments: list[str | float]) -> tuple[int, Result]:
+    """How often the program was saved, and its result."""
     engine = trial.engine(variant)
     payload = trial.shell(script, TZ="UTC", LC_ALL="C.UTF-8", OMP_NUM_THREADS="1")
     running = trial.launch(engine, payload)
@@ -73,11 +81,10 @@ def _run(trial: Trial, variant: str, script: str, moments: list[str | float]) ->
         running = trial.restore(engine, folder, payload)
         shutil.rmtree(folder)
         saves += 1
-    assert not moments or saves >= 2, "the program was over too soon"
     status = trial.wait(running)
     trial.end(running)
     assert not trial.alive()
-    return status, trial.said(), results(trial.folder)
+    return saves, (status, trial.said(), results(trial.folder))
 
 
 THREADS = """

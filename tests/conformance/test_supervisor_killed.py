@@ -221,7 +221,7 @@ def test_a_payload_that_a_hanging_criu_holds_is_ended_and_the_next_segment_resto
         assert chain.end().reason == "the job ended with exit status 7"
         first, second = job.folder.segments()
         assert (first.failure, second.restored_from) == ("killed", 1)
-        assert "it hangs" in (first.reason or "")
+        assert "a save was killed in its midst" in (first.reason or "")
         assert_as_one_run(job)
 
 

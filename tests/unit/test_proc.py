@@ -92,10 +92,10 @@ for _ in range(4): os.read(done, 1)
         assert 64 * MIB <= proc.resident_bytes(pids) < 64 * MIB + 5 * OWN
 
 
-def test_swapped_memory_counts_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_swapped_memory_counts_like_any_other(monkeypatch: pytest.MonkeyPatch, dead: int) -> None:
     status = "Name:\tx\nVmRSS:\t 9000 kB\nRssAnon:\t    3000 kB\nRssFile:\t 6000 kB\nVmSwap:\t    5000 kB\n"
     monkeypatch.setattr(proc, "text_of", lambda _: status)
-    assert proc.resident_bytes([os.getpid()]) == 8000 * 1024
+    assert proc.resident_bytes([dead]) == 8000 * 1024
 
 
 def test_a_process_that_is_gone_counts_for_nothing_and_hides_no_other(dead: int) -> None:

@@ -123,7 +123,9 @@ def test_a_replacement_that_is_acknowledged_before_it_is_done_is_found(
             replace(path, content)
 
     monkeypatch.setattr(durable, "replace", _only_below("files", late))
-    assert set(broken(measure(tmp_path, SECONDS, 2))) == {"older"}
+    # Who is to see it may not have had its turn in that time.
+    tries = (set(broken(measure(tmp_path, SECONDS, 2))) for _ in range(5))
+    assert next(filter(None, tries), None) == {"older"}
 
 
 def test_a_counter_that_is_read_as_it_was_before_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
