@@ -166,7 +166,7 @@ rule all:
 
 rule cut:
     output: "cut.txt"
-    resources: ckpt_walltime="4s"
+    resources: ckpt_walltime="8s"
     shell: "echo half > {output}; sleep 600"
 
 rule plain:

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.criu, *NEEDS_SAGA]
 ARGUMENTS = (
     *QUICK,
     "cell=80",
-    "hour_step=0.75",
+    "hour_step=0.5",
     "months=[1]",
 )
 
@@ -27,7 +27,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flow, Done, 
     cut, whole = Flow(folder / "ckpt"), Flow(folder / "local")
     same = whole.run("--executor", "local", "--cores", "2", *ARGUMENTS)
     assert same.status == 0, same.said
-    done = cut.ckpt("--jobs", "2", "--ckpt-walltime", "6s", *ARGUMENTS)
+    done = cut.ckpt("--jobs", "2", "--ckpt-walltime", "7s", *ARGUMENTS)
     yield cut, done, whole
     cut.close()
 
