@@ -26,7 +26,7 @@ pytestmark = pytest.mark.criu
 
 _ALL = os.environ.get("CKPT_FAULTS") == "all"
 #: Every so manyth point is tried with an error of the disk, where not all are.
-_SAMPLE = 6
+_SAMPLE = 12
 _ANIMAL = zoo(60, 0.05)["changing"]
 
 
