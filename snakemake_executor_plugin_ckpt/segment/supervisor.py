@@ -38,8 +38,6 @@ _INSIST = 60.0
 _RETRY = (0.3, 1.0, 3.0, 10.0, 30.0)
 #: Tries of a save for safety while the disk fails, which it may do for some minutes.
 _DISK_TRIES = 12
-#: Seconds in which a process dies of a save that was killed half-way, if it does.
-_SETTLE = 0.3
 
 
 def run(path: Path) -> int:
@@ -302,18 +300,11 @@ class _Supervisor:
         return self.failures < len(_RETRY)
 
     def torn(self, running: Running, before: Sequence[proc.ProcessId]) -> int | None:
-        """After a save that was killed half-way: the payload goes on only if all of it lived through that.
-
-        A process that is let go with the saver's code in its registers dies of it at once (seen: SIGTRAP). What
-        the rest then makes of it, be it an exit status, is no word of the job. Nor will it be where the saver still
-        holds them, since it hangs and has yet to die.
-        """
-        time.sleep(_SETTLE)
-        dead = sum(not one.alive() for one in before)
-        if not dead and not proc.held_from_outside(running.pids()):
+        """After a save that was killed half-way: the payload goes on only if all of it lived through that."""
+        wrong = tree.torn(running, before)
+        if wrong is None:
             return None
         closing.withdraw(self.folder, self.segment, running, self.bound())
-        wrong = f"{dead} of the job's processes may have died of it" if dead else "it hangs and holds the job still"
         reason = f"a save was killed in its midst, and {wrong}: the job goes back to its newest image"
         return self.failed("killed", reason)
 

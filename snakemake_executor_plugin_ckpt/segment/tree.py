@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from snakemake_executor_plugin_ckpt import proc
 from snakemake_executor_plugin_ckpt.engines.base import Running
 from snakemake_executor_plugin_ckpt.errors import EngineError
+
+#: Seconds in which a process dies of a save that was killed half-way, if it does.
+_SETTLE = 0.3
 
 
 def only_child() -> tuple[int, int] | tuple[None, None]:
@@ -30,6 +34,19 @@ def died(running: Running) -> bool:
     except EngineError:
         return True
     return False
+
+
+def torn(running: Running, before: Sequence[proc.ProcessId]) -> str | None:
+    """What a save that was killed half-way did to the payload's processes; None if all lived through it.
+
+    A process that is let go with the saver's code in its registers dies of it at once (seen: SIGTRAP). What the rest
+    then makes of it, be it an exit status, is no word of the job. Nor will it be where the saver still holds them,
+    since it hangs and has yet to die.
+    """
+    time.sleep(_SETTLE)
+    if dead := sum(not one.alive() for one in before):
+        return f"{dead} of the job's processes may have died of it"
+    return "it hangs and holds the job still" if proc.held_from_outside(running.pids()) else None
 
 
 def own_age() -> float:

@@ -128,3 +128,16 @@ class Place:
     def end(self) -> None:
         for writer in self.writers:
             writer.end()
+
+
+def append(path: Path, content: bytes) -> None:
+    """Make a file longer."""
+    with open(path, "ab") as file:
+        file.write(content)
+
+
+def overwrite(path: Path, where: int, content: bytes) -> None:
+    """Change a file in place."""
+    with open(path, "r+b") as file:
+        file.seek(where)
+        file.write(content)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from helpers.writers import Place
+from helpers.writers import Place, append, overwrite
 
 from snakemake_executor_plugin_ckpt.errors import ImageRefused
 from snakemake_executor_plugin_ckpt.images import generations
@@ -19,17 +18,6 @@ from snakemake_executor_plugin_ckpt.images.outputs.table import Table
 from snakemake_executor_plugin_ckpt.state import durable
 
 MANY = LARGE + 12345
-
-
-def append(path: Path, content: bytes) -> None:
-    with open(path, "ab") as file:
-        file.write(content)
-
-
-def overwrite(path: Path, where: int, content: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(where)
-        file.write(content)
 
 
 def test_of_a_file_that_grew_only_the_growth_is_copied(place: Place) -> None:

@@ -11,22 +11,11 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from helpers.writers import Place
+from helpers.writers import Place, append, overwrite
 
 from snakemake_executor_plugin_ckpt.errors import ImageRefused
 from snakemake_executor_plugin_ckpt.images.outputs import packs
 from snakemake_executor_plugin_ckpt.images.outputs.table import NAME, Table
-
-
-def append(path: Path, content: bytes) -> None:
-    with open(path, "ab") as file:
-        file.write(content)
-
-
-def overwrite(path: Path, where: int, content: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(where)
-        file.write(content)
 
 
 def test_a_file_above_the_limit_is_not_copied_but_cut_and_it_is_said(place: Place) -> None:
